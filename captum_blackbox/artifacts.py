@@ -1,0 +1,147 @@
+"""Results on disk: tensors with a JSON header, written whole or not at all, never a pickle."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from captum_blackbox.errors import ArtifactError
+
+Header = Mapping[str, Any]
+_KEY = "captum_blackbox"
+
+
+def save_artifact(path: str | Path, tensors: Mapping[str, Tensor], header: Header) -> None:
+    """Write ``tensors`` and ``header`` to ``path`` as safetensors, replacing it in one step.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        tensors: Name → tensor, on any device.
+        header: What the file belongs to (kind, settings, fingerprint …); must be JSON.
+
+    Raises:
+        ArtifactError: The file cannot be written.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "a.safetensors"
+        >>> save_artifact(path, {"mean": torch.ones(2)}, {"kind": "example"})
+        >>> load_artifact(path)
+        ({'mean': tensor([1., 1.])}, {'kind': 'example'})
+    """
+    # A copy of its own for each: safetensors refuses tensors that share memory.
+    apart = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(header)
+    with replaced_on_success(path) as temporary:
+        save_file(apart, temporary, metadata={_KEY: text})
+
+
+def load_artifact(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_artifact` wrote; returns the tensors on the CPU and the header.
+
+    Raises:
+        ArtifactError: There is no such file, or it was not written by this library.
+    """
+    if not Path(path).is_file():
+        raise ArtifactError(f"there is no file {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ArtifactError(f"{str(path)!r} is not a safetensors file: {error}") from error
+    if _KEY not in metadata:
+        raise ArtifactError(f"{str(path)!r} was not written by captum_blackbox: it has no header")
+    return tensors, json.loads(metadata[_KEY])
+
+
+def check_header(path: str | Path, header: Header, expected: Header) -> None:
+    """Refuse a file whose header differs from what is expected, and say in what.
+
+    Args:
+        path: The file, for the message.
+        header: What the file says.
+        expected: What it has to say; keys that are absent here are not compared.
+
+    Raises:
+        ArtifactError: Some entry differs; all of them are named.
+
+    Example:
+        >>> check_header("a", {"kind": "x", "note": 1}, {"kind": "x"})
+        >>> check_header("a", {"epochs": 2}, {"epochs": 3})
+        Traceback (most recent call last):
+        ...
+        captum_blackbox.errors.ArtifactError: 'a' does not belong here: epochs is 2 in the file, 3 here
+    """  # noqa: E501 - the message is one line
+    # Through JSON once, so that a tuple equals the list that it was saved as.
+    here = json.loads(json.dumps(dict(expected)))
+    differing = [
+        f"{key} is {header.get(key)!r} in the file, {value!r} here"
+        for key, value in here.items()
+        if header.get(key) != value
+    ]
+    if differing:
+        raise ArtifactError(f"{str(path)!r} does not belong here: {'; '.join(differing)}")
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return a hash of every weight and buffer of ``model``, with its name, shape and dtype.
+
+    Example:
+        >>> model = nn.Linear(2, 2)
+        >>> before = fingerprint(model)
+        >>> _ = model.bias.data.add_(1)
+        >>> fingerprint(model) == before
+        False
+    """
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, Tensor):  # an extra state can be anything
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(tensor_bytes(tensor))
+    return digest.hexdigest()[:32]
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return the values of ``tensor`` as bytes, in row-major order."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data
+
+
+@contextlib.contextmanager
+def replaced_on_success(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary file beside ``path`` that takes its place if the block succeeds.
+
+    A reader, or a run that was killed, finds the old file or the new one, never half of it.
+
+    Raises:
+        ArtifactError: The folder cannot be made or written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write {str(path)!r}: {error.strerror or error}; choose a folder that can be "
+            "written"
+        ) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,53 @@
+"""Every exception and warning this library raises on purpose."""
+
+
+class CaptumBlackboxError(Exception):
+    """Base of all errors raised here, so one ``except`` catches them."""
+
+
+class InputError(CaptumBlackboxError, ValueError):
+    """An argument has a value that cannot be used."""
+
+
+class ShapeError(InputError):
+    """A tensor has the wrong shape, dtype or range."""
+
+
+class TargetError(CaptumBlackboxError, ValueError, IndexError, AssertionError):
+    """A target does not name a class of the output.
+
+    It doubles as the three builtins that Captum raises for the same mistake, so code and tests
+    written for Captum catch it.
+    """
+
+
+class LayerError(CaptumBlackboxError, ValueError):
+    """A layer does not exist, runs more than once, or has an output that cannot be mapped."""
+
+
+class OutputError(CaptumBlackboxError, ValueError):
+    """A black box answered something else than it was declared to answer."""
+
+
+class BlackBoxError(CaptumBlackboxError, RuntimeError):
+    """A black box raised while it was asked; the original error is the cause."""
+
+
+class QueryBudgetError(CaptumBlackboxError, RuntimeError):
+    """A query was refused because it would exceed the budget; nothing was asked."""
+
+
+class ArtifactError(CaptumBlackboxError, ValueError):
+    """A file does not belong to the model, data or settings it is used with."""
+
+
+class NotFittedError(CaptumBlackboxError, ValueError, AttributeError):
+    """Something was used before it was fitted, or a statistic before it was updated."""
+
+
+class MissingExtraError(CaptumBlackboxError, ImportError):
+    """A package is needed that comes with an extra of this library."""
+
+
+class ExplanationWarning(UserWarning):
+    """An explanation was computed, but there is a reason to doubt it."""

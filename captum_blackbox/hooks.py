@@ -1,0 +1,180 @@
+"""Watch a model run, then leave no trace on it: the only place that registers hooks."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from torch import Tensor, nn
+
+from captum_blackbox.errors import LayerError
+
+Layers = Sequence[nn.Module | str] | nn.Module | str | None
+"""Layers as modules or names; ``None`` stands for every ``Conv2d``."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in evaluation mode and restore the flag of each module afterwards.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train()
+        >>> _ = model[0].eval()
+        >>> with evaluating(model):
+        ...     print(any(module.training for module in model.modules()))
+        False
+        >>> [module.training for module in model.modules()]
+        [True, False, True]
+    """
+    flags = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in flags.items():
+            module.training = training
+
+
+@contextmanager
+def out_of_place(model: nn.Module) -> Iterator[None]:
+    """Make the in-place activations of ``torch.nn`` write to new memory while the block runs.
+
+    Without it, the ReLU behind a convolution overwrites the output that a hook kept.
+    """
+    changed = [
+        module
+        for module in model.modules()
+        if type(module).__module__.startswith("torch.nn.")
+        and getattr(module, "inplace", False) is True
+    ]
+    try:
+        for module in changed:
+            module.inplace = False
+        yield
+    finally:
+        for module in changed:
+            module.inplace = True
+
+
+class Activations(dict[str, Tensor]):
+    """Layer name → output, in the order in which the layers ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._versions: dict[str, int] = {}
+
+    def keep(self, name: str, output: Tensor) -> None:
+        """Take in the output of one layer."""
+        self[name] = output
+        self._versions[name] = output._version  # noqa: SLF001 - autograd counts writes here
+
+    def overwritten(self) -> list[str]:
+        """Return the layers whose output something wrote to after it was kept."""
+        now = {name: output._version for name, output in self.items()}  # noqa: SLF001
+        return [name for name, version in now.items() if version != self._versions[name]]
+
+
+@contextmanager
+def captured(layers: Mapping[str, nn.Module], *, copy: bool = False) -> Iterator[Activations]:
+    """Collect what ``layers`` put out while the block runs, in the order in which they ran.
+
+    The hooks are removed when the block ends, also when it raises.
+
+    Args:
+        layers: Name → module.
+        copy: Hand a copy to the rest of the network, so that nothing can overwrite what is kept.
+
+    Yields:
+        Layer name → its output, still on the graph.
+
+    Raises:
+        LayerError: A layer ran twice, or its output is not a tensor.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+        >>> with captured({"0": model[0]}) as seen:
+        ...     _ = model(torch.zeros(1, 2))
+        >>> seen["0"].shape
+        torch.Size([1, 3])
+    """
+    seen = Activations()
+    with ExitStack() as handles:
+        for name, module in layers.items():
+            hook = partial(_keep, seen, name, copy)
+            handles.enter_context(module.register_forward_hook(hook))
+        yield seen
+
+
+def _keep(
+    seen: Activations,
+    name: str,
+    copy: bool,
+    module: nn.Module,
+    _inputs: object,
+    output: object,
+) -> Tensor | None:
+    if not isinstance(output, Tensor):
+        raise LayerError(
+            f"layer {name!r} ({type(module).__name__}) puts out a {type(output).__name__}, not a "
+            "tensor; choose a layer inside it"
+        )
+    if name in seen:
+        raise LayerError(
+            f"layer {name!r} ({type(module).__name__}) runs more than once in one forward pass, so "
+            "it has no single activation; leave it out of `layers`"
+        )
+    seen.keep(name, output)
+    return output.clone() if copy else None
+
+
+def find_layers(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:
+    """Return name → module for layers given as modules, as names, or as ``None``.
+
+    Args:
+        model: The model that the layers belong to.
+        layers: Modules or names as in ``model.named_modules()``; ``None`` for every ``Conv2d``.
+
+    Raises:
+        LayerError: A layer is not part of the model (the nearest names are offered), is named
+            twice, or there is none.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        >>> list(find_layers(model, None)), list(find_layers(model, "1"))
+        (['0'], ['1'])
+    """
+    names = {module: name for name, module in model.named_modules()}
+    if layers is None:
+        found: dict[str, nn.Module] = {
+            name: module for module, name in names.items() if isinstance(module, nn.Conv2d)
+        }
+        if not found:
+            raise LayerError(
+                f"{type(model).__name__} has no Conv2d layer; name the layers to explain"
+            )
+        return found
+    wanted = [layers] if isinstance(layers, nn.Module | str) else list(layers)
+    if not wanted:
+        raise LayerError("`layers` is empty; name at least one, or None for every Conv2d")
+    found = {}
+    for layer in wanted:
+        module = _by_name(model, layer) if isinstance(layer, str) else layer
+        if module not in names:
+            raise LayerError(f"{type(module).__name__} is not a layer of {type(model).__name__}")
+        if names[module] in found:
+            raise LayerError(f"layer {names[module]!r} is named twice in `layers`")
+        found[names[module]] = module
+    return found
+
+
+def _by_name(model: nn.Module, name: str) -> nn.Module:
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    if name not in modules:
+        known = [known for known in modules if known]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:5]
+        raise LayerError(
+            f"{type(model).__name__} has no layer {name!r}; the nearest names are "
+            + ", ".join(map(repr, near))
+        )
+    return modules[name]
