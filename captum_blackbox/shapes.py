@@ -4,10 +4,12 @@
 more important.
 """
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from captum_blackbox.errors import ShapeError
 
 Images: TypeAlias = Float[Tensor, "batch channels height width"]
 Maps: TypeAlias = Float[Tensor, "batch 1 height width"]
@@ -17,5 +19,26 @@ Logits: TypeAlias = Float[Tensor, "batch classes"]
 Labels: TypeAlias = Int[Tensor, " batch"]
 PerImage: TypeAlias = Float[Tensor, " batch"]
 
-Target: TypeAlias = int | Tensor | list[int] | tuple[int, ...] | list[tuple[int, ...]] | None
-"""What to explain, in any form that Captum accepts; ``None`` asks for the prediction."""
+if TYPE_CHECKING:
+    Target: TypeAlias = int | Tensor | list[int] | tuple[int, ...] | list[tuple[int, ...]] | None
+else:
+    # While tests run, shapes are checked on every call; a wrong target gets our own error.
+    Target = Any
+
+
+def check_images(images: object) -> None:
+    """Refuse what is not a non-empty floating-point tensor ``(N, C, H, W)``.
+
+    Raises:
+        ShapeError: The message says what it is instead.
+    """
+    if not isinstance(images, Tensor):
+        raise ShapeError(f"expected a tensor of images (N, C, H, W), got {type(images).__name__}")
+    if images.dim() != 4:
+        raise ShapeError(f"expected images (N, C, H, W), got shape {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise ShapeError(
+            f"expected floating-point images, got {images.dtype}; convert with images.float() / 255"
+        )
+    if images.numel() == 0:
+        raise ShapeError(f"expected at least one image, got shape {tuple(images.shape)}")

@@ -24,10 +24,9 @@ from captum_blackbox.errors import (
     InputError,
     OutputError,
     QueryBudgetError,
-    ShapeError,
 )
 from captum_blackbox.hooks import evaluating
-from captum_blackbox.shapes import Scores
+from captum_blackbox.shapes import Scores, check_images
 
 Preprocess: TypeAlias = Callable[[Tensor], Tensor]
 Columns: TypeAlias = dict[str, Tensor]
@@ -166,7 +165,7 @@ class BlackBox:
 
     def answers(self, images: Tensor) -> Answers:
         """Return the raw answers, checked: a tensor, or :class:`TopK` for ``output="topk"``."""
-        _check_images(images)
+        check_images(images)
         batches = torch.split(images.detach(), self.batch_size)
         with torch.no_grad():
             self._check_budget(self._new_images(batches))
@@ -316,19 +315,6 @@ def _key(image: Tensor) -> bytes:
     digest = hashlib.sha256(f"{tuple(image.shape)} {image.dtype}".encode())
     digest.update(tensor_bytes(image))
     return digest.digest()
-
-
-def _check_images(images: Tensor) -> None:
-    if not isinstance(images, Tensor):
-        raise ShapeError(f"expected a tensor of images (N, C, H, W), got {type(images).__name__}")
-    if images.dim() != 4:
-        raise ShapeError(f"expected images (N, C, H, W), got shape {tuple(images.shape)}")
-    if not images.is_floating_point():
-        raise ShapeError(
-            f"expected floating-point images, got {images.dtype}; convert with images.float() / 255"
-        )
-    if images.numel() == 0:
-        raise ShapeError(f"expected at least one image, got shape {tuple(images.shape)}")
 
 
 def _check_settings(

@@ -68,7 +68,8 @@ def _oval(
     angle = np.deg2rad(np.linspace(180, 180 + span, 48))
     at = np.stack([across * np.cos(angle), down * np.sin(angle)], axis=1)
     cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
-    return at @ np.array([[cos, sin], [-sin, cos]]) + (x, y)
+    turned: NDArray[np.float64] = at @ np.array([[cos, sin], [-sin, cos]])
+    return turned + np.array([x, y])
 
 
 def _mirrored(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -125,13 +126,13 @@ def _mushroom() -> list[Shape]:
     spots = [(0.30, 0.36, 0.085), (0.53, 0.22, 0.095), (0.73, 0.39, 0.075)]
     return [
         Shape("stem", _SECOND, _poly((0.38, 0.48), (0.62, 0.48), (0.68, 0.96), (0.32, 0.96))),
-        Shape("cap", _FIRST, _oval(0.5, 0.55, 0.46, 0.49, span=180)),
+        Shape("cap", _FIRST, _oval(0.5, 0.55, 0.46, 0.49, span=180.0)),
         *(Shape("spot", _SECOND, _oval(x, y, r, r)) for x, y, r in spots),
     ]
 
 
 def _flower() -> list[Shape]:
-    leaf = _oval(0.34, 0.83, 0.17, 0.075, turn=35)
+    leaf = _oval(0.34, 0.83, 0.17, 0.075, turn=35.0)
     petals = [
         _oval(0.5 + 0.19 * np.sin(turn), 0.36 - 0.19 * np.cos(turn), 0.10, 0.145, np.rad2deg(turn))
         for turn in np.arange(6) * np.pi / 3
@@ -146,7 +147,7 @@ def _flower() -> list[Shape]:
 
 
 def _cup() -> list[Shape]:
-    side = _oval(0.42, 0.32, 0.32, 0.55, turn=180, span=180)
+    side = _oval(0.42, 0.32, 0.32, 0.55, turn=180.0, span=180.0)
     return [
         Shape("saucer", _SECOND, _oval(0.45, 0.86, 0.43, 0.10)),
         Shape("handle", _FIRST, _oval(0.76, 0.46, 0.20, 0.20)),
@@ -177,8 +178,8 @@ def _key() -> list[Shape]:
 
 def _butterfly() -> list[Shape]:
     feeler = _poly((0.47, 0.28), (0.30, 0.06), (0.36, 0.02), (0.52, 0.26))
-    upper = _oval(0.26, 0.38, 0.25, 0.19, turn=30)
-    lower = _oval(0.31, 0.72, 0.19, 0.16, turn=-40)
+    upper = _oval(0.26, 0.38, 0.25, 0.19, turn=30.0)
+    lower = _oval(0.31, 0.72, 0.19, 0.16, turn=-40.0)
     dot = _oval(0.22, 0.36, 0.07, 0.07)
     sides = (np.asarray, _mirrored)
     return [

@@ -89,7 +89,7 @@ def _background(rng: Generator, paints: Floats, size: int) -> tuple[int, Floats]
     texture = _texture(name, round(zoom * size))
     top, left = (rng.random(2) * (np.array(texture.shape) - size + 1)).astype(int)
     crop = texture[top : top + size, left : left + size]
-    crop = np.rot90(crop, rng.integers(4))
+    crop = np.rot90(crop, int(rng.integers(4)))
     tints = rng.uniform(0.12, 0.92, (6, 3)).astype(np.float32)
     tints = 0.45 * tints + 0.55 * tints.mean(axis=1, keepdims=True)
     distance = np.linalg.norm(tints[:, None] - paints[None], axis=2).min(axis=1)
@@ -124,13 +124,14 @@ def _placed(rng: Generator, cells: Bytes, fine: int) -> Bytes:
     x, y = at[None, :] - np.float32(center[0]), at[:, None] - np.float32(center[1])
     column, row = ((i * x + j * y + GRID / 2).astype(np.int32) for i, j in inverse)
     # the stencil's border is empty, so a cell beyond it can take the nearest border cell's value
-    return cells[row.clip(0, GRID - 1), column.clip(0, GRID - 1)]
+    placed: Bytes = cells[row.clip(0, GRID - 1), column.clip(0, GRID - 1)]
+    return placed
 
 
 def _add_clutter(rng: Generator, cells: Bytes, first_paint: int) -> list[int]:
     """Paint a few blobs where the object is not; return the colour drawn for each paint number."""
     fine = len(cells)
-    colors = rng.integers(len(_COLOR_VALUES), size=rng.integers(3, 7)).tolist()
+    colors: list[int] = rng.integers(len(_COLOR_VALUES), size=rng.integers(3, 7)).tolist()
     for paint, _ in enumerate(colors, start=first_paint):
         y, x = rng.random(2) * fine
         radii = rng.uniform(0.025, 0.055, 2) * fine
@@ -138,7 +139,7 @@ def _add_clutter(rng: Generator, cells: Bytes, first_paint: int) -> list[int]:
         reach = radii.max() + FINE
         top, left = max(0, int(y - reach)), max(0, int(x - reach))
         if not cells[top : int(y + reach) + 1, left : int(x + reach) + 1].any():
-            cells[ellipse(y, x, *radii, shape=cells.shape, rotation=turn)] = paint
+            cells[ellipse(y, x, radii[0], radii[1], cells.shape, turn)] = paint
     return colors
 
 

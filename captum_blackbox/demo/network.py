@@ -11,8 +11,8 @@ from captum_blackbox.shapes import Images, Logits
 
 WEIGHTS_FILE = "weights.safetensors"
 
-_WIDTHS = (24, 32, 32, 48, 48, 72, 96)
-_HALVING = (1, 3, 5)  # positions of the blocks that halve height and width
+_WIDTHS = (32, 32, 48, 48, 64, 96, 96)
+_HALVING = (0, 2, 5)  # positions of the blocks that halve height and width
 
 
 class DemoNetwork(nn.Module):

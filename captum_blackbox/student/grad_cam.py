@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from captum_blackbox._compat import format_like_inputs, one_tensor
 from captum_blackbox.errors import InputError
 from captum_blackbox.hooks import Layers, find_layers
-from captum_blackbox.shapes import Maps, Target
+from captum_blackbox.shapes import Maps, Target, check_images
 from captum_blackbox.student.layer_maps import (
+    LayerMaps,
     Normalize,
     ReshapeTransform,
-    check_images,
     check_normalize,
     layer_grad_cams,
     normalized,
@@ -92,7 +92,7 @@ class LayerSumGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[mi
     @log_usage(part_of_slo=True)
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor],
+        inputs: Tensor | tuple[Tensor, ...],
         target: Target = None,
         additional_forward_args: object = None,
         *,
@@ -125,17 +125,7 @@ class LayerSumGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[mi
             ExplanationWarning: A layer has no influence on the target.
         """
         images, is_tuple = one_tensor(inputs, self.get_name())
-        check_images(images)
-        maps = layer_grad_cams(
-            self.model,
-            self.layers,
-            images,
-            target,
-            additional_forward_args=additional_forward_args,
-            reshape_transform=self.reshape_transform,
-            grad_kwargs=grad_kwargs,
-            allow_unused=self._every_conv,
-        )
+        maps = self.raw_maps(images, target, additional_forward_args, grad_kwargs=grad_kwargs)
         total = summed(maps, image_size(images), self.normalize, layer_weights)
         return format_like_inputs(finished(total, images, expand_to_input, grad_kwargs), is_tuple)
 
@@ -147,20 +137,28 @@ class LayerSumGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[mi
         Their sum is :meth:`attribute`.
         """
         images, _ = one_tensor(inputs, self.get_name())
+        maps = self.raw_maps(images, target, additional_forward_args)
+        return enlarged(maps, images, self.normalize)
+
+    def raw_maps(
+        self,
+        images: Tensor,
+        target: Target = None,
+        additional_forward_args: object = None,
+        *,
+        grad_kwargs: Mapping[str, Any] | None = None,
+    ) -> LayerMaps:
+        """Return layer name → Grad-CAM at the layer's own size ``(N, 1, h, w)``."""
         check_images(images)
-        maps = layer_grad_cams(
+        return layer_grad_cams(
             self.model,
             self.layers,
             images,
             target,
             additional_forward_args=additional_forward_args,
             reshape_transform=self.reshape_transform,
+            grad_kwargs=grad_kwargs,
             allow_unused=self._every_conv,
-        )
-        size = image_size(images)
-        return OrderedDict(
-            (name, normalized(upsample(each, size), self.normalize).detach().to(images.dtype))
-            for name, each in maps.items()
         )
 
     @classmethod
@@ -173,8 +171,19 @@ class LayerSumGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[mi
         raise NotImplementedError(f"attribute_future is not implemented for {self.get_name()}")
 
 
+def enlarged(
+    maps: LayerMaps, images: Tensor, normalize: Normalize
+) -> "OrderedDict[str, Tensor]":
+    """Return the layer maps at the size and in the dtype of the images, detached."""
+    size = image_size(images)
+    return OrderedDict(
+        (name, normalized(upsample(each, size), normalize).detach().to(images.dtype))
+        for name, each in maps.items()
+    )
+
+
 def summed(
-    maps: Mapping[str, Maps],
+    maps: LayerMaps,
     size: tuple[int, int],
     normalize: Normalize,
     layer_weights: LayerWeights | None = None,

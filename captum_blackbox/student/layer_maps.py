@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from captum_blackbox._compat import format_additional_forward_args, select_targets
@@ -13,13 +14,14 @@ from captum_blackbox.errors import (
     ExplanationWarning,
     InputError,
     LayerError,
-    ShapeError,
 )
 from captum_blackbox.hooks import Activations, captured, evaluating, out_of_place
 from captum_blackbox.shapes import Images, Maps, Target
 
 Normalize: TypeAlias = Literal["none", "max", "minmax", "l1", "l2"]
 ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]
+LayerMaps: TypeAlias = Mapping[str, Tensor]
+"""Layer name → maps ``(N, 1, h, w)``, each layer with its own ``h`` and ``w``."""
 
 
 def grad_cam(activation: Images, gradient: Images) -> Maps:
@@ -47,7 +49,7 @@ def grad_cam(activation: Images, gradient: Images) -> Maps:
     return weighted.relu().unsqueeze(1)
 
 
-def upsample(maps: Maps, size: tuple[int, int]) -> Maps:
+def upsample(maps: Maps, size: tuple[int, int]) -> Float[Tensor, "batch 1 larger wider"]:
     """Enlarge maps bilinearly to ``size`` (height, width), with half-pixel centres."""
     if maps.shape[2:] == size:
         return maps
@@ -89,7 +91,7 @@ def layer_grad_cams(
     reshape_transform: ReshapeTransform | None = None,
     grad_kwargs: Mapping[str, Any] | None = None,
     allow_unused: bool = False,
-) -> dict[str, Maps]:
+) -> LayerMaps:
     """Return Grad-CAM of every layer at the layer's own size, in the order in which they ran.
 
     One forward pass keeps the activations, one call of ``autograd.grad`` gives all gradients; it
@@ -120,7 +122,7 @@ def layer_grad_cams(
         _warn_of_probabilities(output, images)
         score = select_targets(output, target).sum()
         gradients = _gradients(score, seen, grad_kwargs or {})
-        maps = {}
+        maps: dict[str, Tensor] = {}
         for name, activation in seen.items():
             gradient = gradients.get(name)
             shape = _as_map(activation, name, reshape_transform)
@@ -147,18 +149,6 @@ def check_normalize(normalize: str) -> None:
     if normalize not in get_args(Normalize):
         known = ", ".join(map(repr, get_args(Normalize)))
         raise InputError(f"normalize is one of {known}, got {normalize!r}")
-
-
-def check_images(images: Tensor) -> None:
-    """Refuse what is not a non-empty floating-point tensor ``(N, C, H, W)``."""
-    if images.dim() != 4:
-        raise ShapeError(f"expected images (N, C, H, W), got shape {tuple(images.shape)}")
-    if not images.is_floating_point():
-        raise ShapeError(
-            f"expected floating-point images, got {images.dtype}; convert with images.float() / 255"
-        )
-    if images.numel() == 0:
-        raise ShapeError(f"expected at least one image, got shape {tuple(images.shape)}")
 
 
 def _forward(

@@ -1,0 +1,59 @@
+# The environment's folder; set it to keep one environment for several checkouts.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BENCH_INSTALLED := $(VENV)/.installed-bench
+OUT ?= captum-blackbox-demo
+
+export MPLBACKEND := agg
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all test-real lint format bench clean
+
+help: ## Say what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Make the environment in VENV (default .venv) and install everything
+
+$(INSTALLED): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	touch $@
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
+
+demo: $(INSTALLED) ## Explain the built-in black box, offline; says where the report is
+	$(BIN)/captum-blackbox demo --out $(OUT)
+
+test: $(INSTALLED) ## Run the tests, doctests included, without the slow ones
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: $(INSTALLED) ## Run every test
+	$(BIN)/python -m pytest -n 2
+
+test-real: $(INSTALLED) ## Run the tests on the real networks that CAPTUM_BLACKBOX_DATA names
+	$(BIN)/python -m pytest -m real
+
+lint: $(INSTALLED) ## Check style, types and the layers of the package
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(BENCH_INSTALLED) ## Measure speed and claims; writes benchmarks/results and the README's tables
+	$(BIN)/python benchmarks/grad_cam.py
+	$(BIN)/python benchmarks/deletion.py
+	$(BIN)/python benchmarks/distillation.py
+	$(BIN)/python benchmarks/importing.py
+	$(BIN)/python benchmarks/tables.py
+
+clean: ## Remove the environment and what tools left behind
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,87 @@
+"""``captum-blackbox demo``: everything, on what comes with the library."""
+
+from pathlib import Path
+
+import torch
+
+from captum_blackbox.black_box import BlackBox
+from captum_blackbox.cli import results as files
+from captum_blackbox.cli.messages import say
+from captum_blackbox.cli.models import device_named
+from captum_blackbox.cli.options import BUDGETS, BudgetName, DeviceName
+from captum_blackbox.cli.presentation import write_everything
+from captum_blackbox.cli.run import METHODS, Plan, Subject, explain_images
+from captum_blackbox.cli.teaching import make_student, teach
+from captum_blackbox.concepts import SCENE_CLASSES, Scenes
+from captum_blackbox.demo import load_demo_network
+from captum_blackbox.student import DistilledLayerSumGradCAM
+
+# Collections of scenes that the built-in network was not trained on, and no two alike.
+_EXPLAINED, _ASKED, _JUDGING = 71_001, 71_002, 71_003
+_EXPLAINED_SCENES, _ASKED_SCENES, _JUDGING_SCENES = 48, 1500, 300
+_QUERIES, _EPOCHS = 3000, 8
+_STUDENT = "small_cnn"
+
+
+def run_demo(out: Path, budget: BudgetName, device_name: DeviceName, seed: int) -> None:
+    """Distil, explain and judge the built-in network, write everything, and say where."""
+    files.check_folder(out)
+    device = device_named(device_name)
+    say("rendering scenes")
+    subject = _one_scene_of_each_class_first()
+    asked = Scenes(_ASKED_SCENES, seed=_ASKED).images
+    judging = Scenes(_JUDGING_SCENES, seed=_JUDGING).images
+    box = BlackBox(
+        load_demo_network(device),
+        output="logits",
+        num_classes=len(SCENE_CLASSES),
+        cache=out / files.ANSWERS_FILE,
+    )
+    student = make_student(_STUDENT, None, num_classes=len(SCENE_CLASSES), channels=3, seed=seed)
+    explainer = DistilledLayerSumGradCAM(box, student.to(device))
+    teach(
+        explainer, asked, judging, out, queries=_QUERIES, epochs=_EPOCHS, seed=seed, device=device
+    )
+    plan = Plan(tuple(METHODS), BUDGETS[budget], len(SCENE_CLASSES), True, seed)
+    explained = explain_images(explainer, subject, plan, device)
+    page = write_everything(
+        out,
+        explainer,
+        explained,
+        subject,
+        title="What the built-in network looks at",
+        lead="A network that names the object in a scene was only asked, never opened. A student "
+        "learned to answer as it does; the sum of the student's Grad-CAMs over all layers explains "
+        "each answer. Two games, played with the network itself, judge the maps.",
+        shown=plan.shown,
+        skipped={},
+        settings={
+            "command": "demo",
+            "model": "the built-in network, as a black box that answers logits",
+            "student": _STUDENT,
+            "questions": f"{_QUERIES}, made of {_ASKED_SCENES} scenes without labels",
+            "epochs": str(_EPOCHS),
+            "budget": f"{budget.value}: {plan.budget.masks} masks of RISE, "
+            f"{plan.budget.steps} steps of the games",
+            "device": str(device),
+            "seed": str(seed),
+        },
+    )
+    say(f"the page is {page.resolve()}")
+
+
+def _one_scene_of_each_class_first() -> Subject:
+    scenes = Scenes(4 * _EXPLAINED_SCENES, seed=_EXPLAINED)
+    labels = scenes.labels
+    first = [int((labels == label).nonzero()[0]) for label in range(len(SCENE_CLASSES))]
+    others = [i for i in range(len(scenes)) if i not in first]
+    order = torch.tensor((first + others)[:_EXPLAINED_SCENES])
+    images = scenes.images[order]
+    return Subject(
+        inputs=images,
+        pictures=images,
+        names=[f"scene {i}" for i in order.tolist()],
+        class_names=SCENE_CLASSES,
+        truth=labels[order],
+        objects=(scenes.masks("object")[order] > 0).float(),
+    )

@@ -1,0 +1,133 @@
+"""``captum-blackbox explain``: the user's model and images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+from torch import nn
+
+from captum_blackbox.cli.images import LoadedImages, load_images
+from captum_blackbox.cli.messages import say
+from captum_blackbox.cli.options import (
+    BUDGETS,
+    BudgetName,
+    ModelOptions,
+    NormalizeName,
+    StudentOptions,
+)
+from captum_blackbox.cli.presentation import write_everything
+from captum_blackbox.cli.question import Question, open_question
+from captum_blackbox.cli.run import METHODS, Plan, Subject, explain_images
+from captum_blackbox.cli.teaching import SELF, taught_explainer
+from captum_blackbox.errors import InputError
+from captum_blackbox.student import DistilledLayerSumGradCAM
+
+_FEW = 10  # images below which an interval over images is too narrow
+_LEADS = {
+    True: "The model was opened: the sum of its own Grad-CAMs over all layers explains each "
+    "answer. Two games, played with the model itself, judge the maps.",
+    False: "The model was only asked, never opened. A student learned to answer as it does; the "
+    "sum of the student's Grad-CAMs over all layers explains each answer. Two games, played with "
+    "the model itself, judge the maps.",
+}
+
+
+def run_explain(
+    options: ModelOptions,
+    student: StudentOptions,
+    *,
+    images: Sequence[Path],
+    limit: int,
+    transfer: Sequence[Path] | None,
+    layers: str | None,
+    normalize: NormalizeName,
+    methods: str,
+    budget: BudgetName,
+    seed: int,
+    out: Path,
+) -> None:
+    """Explain images, write everything, and say where the page is."""
+    plan = Plan(
+        methods=_chosen(methods),
+        budget=BUDGETS[budget],
+        shown=limit,
+        judge_layers=budget is not BudgetName.QUICK,
+        seed=seed,
+    )
+    question = open_question(options, out)
+    opened = student.student == SELF
+    loaded = load_images(images, question.preparation, limit=limit)
+    if loaded.left:
+        say(f"explaining the first {len(loaded.names)} images, {loaded.left} are left (--limit)")
+    names = None if layers is None else [name.strip() for name in layers.split(",")]
+    if opened:
+        network = _network(question, options.model)
+        explainer = DistilledLayerSumGradCAM(
+            question.box, network, names, normalize=normalize.value
+        )
+    else:
+        learning = load_images(transfer or images, question.preparation).inputs
+        explainer = taught_explainer(
+            question, student, learning, out, seed=seed, layers=names, normalize=normalize
+        )
+    subject = Subject(loaded.inputs, loaded.pictures, loaded.names, question.class_names)
+    explained = explain_images(explainer, subject, plan, question.device)
+    page = write_everything(
+        out,
+        explainer,
+        explained,
+        subject,
+        title=f"What {_short(options.model)} looks at",
+        lead=_LEADS[opened],
+        shown=limit,
+        skipped=loaded.skipped,
+        notes=_notes(loaded),
+        settings={
+            "command": "explain",
+            "model": options.model,
+            "weights": options.weights or "as the factory made them",
+            "answers": options.output_kind.value,
+            "images": f"{len(loaded.names)} explained, {loaded.left} left out",
+            "preparation": str(question.preparation),
+            "student": "the model itself" if opened else student.student,
+            **({} if opened else {"epochs": str(student.epochs)}),
+            "scaling of layers": normalize.value,
+            "budget": f"{budget.value}: {plan.budget.masks} masks of RISE, "
+            f"{plan.budget.steps} steps of the games",
+            "device": str(question.device),
+            "seed": str(seed),
+        },
+    )
+    say(f"the page is {page.resolve()}")
+
+
+def _chosen(methods: str) -> list[str]:
+    chosen = [name.strip() for name in methods.split(",")]
+    if not set(chosen) <= set(METHODS) or len(set(chosen)) < len(chosen):
+        raise typer.BadParameter(
+            f"--methods are some of {', '.join(METHODS)}, each once; got {methods!r}"
+        )
+    return chosen
+
+
+def _network(question: Question, model: str) -> nn.Module:
+    if not isinstance(question.box.fn, nn.Module):
+        raise InputError(
+            f"--student self opens the model, but {model} is a {type(question.box.fn).__name__} "
+            "that can only be called; choose a student"
+        )
+    return question.box.fn
+
+
+def _notes(loaded: LoadedImages) -> tuple[str, ...]:
+    if len(loaded.names) >= _FEW:
+        return ()
+    return (
+        f"Only {len(loaded.names)} images were judged: the differences between methods below are "
+        "weak evidence.",
+    )
+
+
+def _short(model: str) -> str:
+    source, _, name = model.rpartition(":")
+    return f"{Path(source).name}:{name}" if source.endswith(".py") else name

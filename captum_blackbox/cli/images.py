@@ -1,0 +1,194 @@
+"""Image files into what a model takes."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+from tqdm.auto import tqdm
+
+from captum_blackbox.cli.options import PresetName
+from captum_blackbox.errors import InputError
+
+# What Pillow raises for files that are no images, broken or dangerously large.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+_HALF = (0.5, 0.5, 0.5)
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_MARGIN = 256 / 224  # torchvision's evaluation: the shorter side is 256 for a crop of 224
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How an image becomes a model's input.
+
+    Attributes:
+        size: Height and width of the input, cropped at the centre.
+        resize: Length of the shorter side before the crop.
+        mean: Per channel; one entry makes the image grey.
+        std: Per channel.
+        interpolation: Of the resizing.
+    """
+
+    size: int
+    resize: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: InterpolationMode = InterpolationMode.BILINEAR
+
+    def picture(self, path: Path) -> Tensor:
+        """Read one file as ``(C, size, size)`` in [0, 1]."""
+        with Image.open(path) as file:
+            upright = ImageOps.exif_transpose(file)
+            image = upright.convert("L" if len(self.mean) == 1 else "RGB")
+        resized = transforms.resize(image, [self.resize], self.interpolation)
+        cropped = transforms.center_crop(resized, [self.size])
+        picture: Tensor = transforms.pil_to_tensor(cropped).float() / 255
+        return picture
+
+    def normalised(self, pictures: Tensor) -> Tensor:
+        """Turn pictures ``(N, C, H, W)`` into the model's input."""
+        mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (self.mean, self.std))
+        return (pictures - mean) / std
+
+
+@dataclass(frozen=True)
+class LoadedImages:
+    """Images that could be read.
+
+    Attributes:
+        pictures: ``(N, C, size, size)`` in [0, 1].
+        inputs: The same, normalised.
+        names: Of the files, below their folder.
+        skipped: File → why it was left out.
+        left: How many further images were not read because of the limit.
+    """
+
+    pictures: Tensor
+    inputs: Tensor
+    names: tuple[str, ...]
+    skipped: dict[str, str]
+    left: int
+
+
+def choose_preparation(
+    size: int | None,
+    mean: str | None,
+    std: str | None,
+    preset: PresetName | None,
+    from_weights: Any = None,  # noqa: ANN401 - torchvision's ImageClassification
+) -> Preparation:
+    """Combine what the options and torchvision's weights say; options win.
+
+    Raises:
+        BadParameter: Something is missing or cannot be understood.
+    """
+    if from_weights is not None and size is None and preset is None and mean is None:
+        return Preparation(
+            from_weights.crop_size[0],
+            from_weights.resize_size[0],
+            tuple(from_weights.mean),
+            tuple(from_weights.std),
+            from_weights.interpolation,
+        )
+    known = {PresetName.IMAGENET: _IMAGENET, PresetName.HALF: (_HALF, _HALF), None: (None, None)}
+    means = known[preset][0] if mean is None else _numbers(mean, "--mean")
+    stds = known[preset][1] if std is None else _numbers(std, "--std")
+    size = 224 if size is None and preset is not None else size
+    if size is None or means is None or stds is None:
+        raise typer.BadParameter(
+            "how the model wants its images is not known: give --preset imagenet or --preset half, "
+            "or --size, --mean and --std"
+        )
+    if len(means) != len(stds) or len(means) not in {1, 3}:
+        raise typer.BadParameter(
+            f"--mean and --std need one number each, or three, got {len(means)} and {len(stds)}"
+        )
+    return Preparation(size, round(size * _MARGIN), means, stds)
+
+
+def load_images(
+    places: Sequence[Path], preparation: Preparation, *, limit: int | None = None
+) -> LoadedImages:
+    """Read files and folders in order of name; what is no image is skipped and listed.
+
+    Args:
+        places: Files and folders; folders are searched to any depth, hidden files are left out.
+        preparation: How to read an image.
+        limit: Most images to read; of further ones only the type is checked.
+
+    Raises:
+        InputError: No image could be read.
+    """
+    pictures: list[Tensor] = []
+    names: list[str] = []
+    skipped: dict[str, str] = {}
+    left = 0
+    for path, name in tqdm(list(_files(places)), desc="reading", unit="file"):
+        try:
+            if limit is None or len(pictures) < limit:
+                pictures.append(preparation.picture(path))
+                names.append(name)
+            else:
+                Image.open(path).close()
+                left += 1
+        except _UNREADABLE as error:
+            skipped[name] = _reason(error)
+    if not pictures:
+        where = ", ".join(repr(str(place)) for place in places)
+        first = next(iter(skipped.items()), None)
+        why = "it is empty" if first is None else f"{first[0]}: {first[1]}"
+        raise InputError(f"there is no image in {where} ({len(skipped)} files skipped; {why})")
+    stacked = torch.stack(pictures)
+    return LoadedImages(stacked, preparation.normalised(stacked), tuple(names), skipped, left)
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Read names from a text file, one a line, or from a JSON list.
+
+    Raises:
+        InputError: The file holds something else.
+    """
+    try:
+        text = path.read_text("utf-8")
+        names = json.loads(text) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} cannot be read as class names: {error}") from error
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise InputError(
+            f"{str(path)!r} must hold class names: one a line, or a JSON list of strings"
+        )
+    return names
+
+
+def _files(places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    for place in places:
+        if place.is_dir():
+            for path in sorted(place.rglob("*")):
+                below = path.relative_to(place)
+                if path.is_file() and not any(part.startswith(".") for part in below.parts):
+                    yield path, str(below)
+        else:
+            yield place, place.name
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not an image"
+    return f"broken image: {error}"
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{option} is numbers with commas, got {text!r}") from None
+    if option == "--std" and not all(number > 0 for number in numbers):
+        raise typer.BadParameter(f"--std must be above 0, got {text!r}")
+    return numbers

@@ -1,0 +1,261 @@
+"""The options that commands share, and the budgets."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+
+class OutputKindName(StrEnum):
+    """What the model returns."""
+
+    LOGITS = "logits"
+    PROBS = "probs"
+    LOG_PROBS = "log_probs"
+    TOPK = "topk"
+    LABELS = "labels"
+
+
+class DeviceName(StrEnum):
+    """Where the networks run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class PresetName(StrEnum):
+    """Well-known ways to prepare images."""
+
+    IMAGENET = "imagenet"
+    HALF = "half"
+
+
+class BudgetName(StrEnum):
+    """How much is asked of the black box."""
+
+    QUICK = "quick"
+    STANDARD = "standard"
+    PAPER = "paper"
+
+
+class NormalizeName(StrEnum):
+    """How the layers' maps are scaled before they are summed."""
+
+    NONE = "none"
+    MAX = "max"
+    MINMAX = "minmax"
+    L1 = "l1"
+    L2 = "l2"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many masks RISE draws and how many steps a game has."""
+
+    masks: int
+    steps: int
+
+
+BUDGETS = {
+    BudgetName.QUICK: Budget(masks=300, steps=28),
+    BudgetName.STANDARD: Budget(masks=2000, steps=56),
+    BudgetName.PAPER: Budget(masks=4000, steps=28),
+}
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What was said about the model and how it takes images."""
+
+    model: str
+    weights: str | None
+    output_kind: OutputKindName
+    num_classes: int | None
+    classes: Path | None
+    size: int | None
+    mean: str | None
+    std: str | None
+    preset: PresetName | None
+    device: DeviceName
+
+
+@dataclass(frozen=True)
+class StudentOptions:
+    """What was said about the student; without ``queries``, as many as the images suggest."""
+
+    student: str
+    weights: str | None
+    queries: int | None
+    epochs: int
+
+
+_MODEL = "The model"
+_IMAGES = "The images"
+_STUDENT = "The student"
+_EXPLANATION = "The explanation"
+_RUN = "The run"
+
+Model: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="`torchvision:resnet18`, `timm:NAME` (extra `timm`), or `file.py:factory`, a function "
+        "without arguments that returns the network, or any callable on a batch of images.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Weights: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="A `.safetensors`, `.pt` or `.pth` file (`.pt` without running code), or the name of "
+        "torchvision weights that were downloaded before. Nothing is downloaded here.",
+        rich_help_panel=_MODEL,
+    ),
+]
+OutputKind: TypeAlias = Annotated[
+    OutputKindName,
+    typer.Option(help="What the model returns; it is not guessed.", rich_help_panel=_MODEL),
+]
+NumClasses: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of classes; needed for `topk` and `labels`, otherwise read off the answers.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Classes: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="Names of the classes: a text file with one a line, or a JSON list.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Images: TypeAlias = Annotated[
+    list[Path],
+    typer.Option(
+        exists=True,
+        help="A folder or a file; repeat the option for more. Files that are no images are "
+        "skipped and listed.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Size: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        help="Height and width that the model takes. Images are resized and cropped at the centre.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Mean: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Mean per channel, subtracted from pixels in [0, 1]: `0.5,0.5,0.5`; one number for a "
+        "grey image.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Std: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="What they are divided by then.", rich_help_panel=_IMAGES),
+]
+Preset: TypeAlias = Annotated[
+    PresetName | None,
+    typer.Option(
+        help="`imagenet`: torchvision's mean and std; `half`: 0.5 and 0.5; both with 224 pixels "
+        "unless --size says otherwise. Torchvision weights given by name bring their own.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Student: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="The network that imitates the model: `small_cnn`, `resnet18`, `squeezenet1_1`, "
+        "`mobilenet_v3_small`, `torchvision:NAME` or `file.py:factory`.",
+        rich_help_panel=_STUDENT,
+    ),
+]
+StudentOrSelf: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="The network that imitates the model: `small_cnn`, `resnet18`, `squeezenet1_1`, "
+        "`mobilenet_v3_small`, `torchvision:NAME` or `file.py:factory`; or `self` where the model "
+        "is a network that may be opened, and nothing is distilled.",
+        rich_help_panel=_STUDENT,
+    ),
+]
+StudentWeights: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Where the student starts from, as for --weights.", rich_help_panel=_STUDENT),
+]
+Queries: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="How many images to ask for training; more than there are means changed copies. "
+        "Default: 2000, or the number of images if larger.",
+        rich_help_panel=_STUDENT,
+    ),
+]
+Epochs: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Passes over them.", rich_help_panel=_STUDENT)
+]
+Transfer: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        exists=True,
+        help="Images to teach the student with; by default those of --images.",
+        rich_help_panel=_STUDENT,
+    ),
+]
+Limit: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Most images to explain.", rich_help_panel=_IMAGES)
+]
+Layers: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Layers of the student by name, with commas; by default every convolution.",
+        rich_help_panel=_EXPLANATION,
+    ),
+]
+Normalize: TypeAlias = Annotated[
+    NormalizeName,
+    typer.Option(
+        help="How each layer's map is scaled before the sum.", rich_help_panel=_EXPLANATION
+    ),
+]
+Methods: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="What to compare, with commas: `layer-sum`, `grad-cam` (of the last layer), `rise`, "
+        "`random`.",
+        rich_help_panel=_EXPLANATION,
+    ),
+]
+Device: TypeAlias = Annotated[
+    DeviceName, typer.Option(help="`auto` takes CUDA where there is one.", rich_help_panel=_RUN)
+]
+Seed: TypeAlias = Annotated[
+    int, typer.Option(min=0, help="Of everything that is random.", rich_help_panel=_RUN)
+]
+BudgetOption: TypeAlias = Annotated[
+    BudgetName,
+    typer.Option(
+        help="Masks of RISE and steps of the games: `quick` 300 and 28, `standard` 2000 and 56, "
+        "`paper` 4000 and 28.",
+        rich_help_panel=_RUN,
+    ),
+]
+Out: TypeAlias = Annotated[
+    Path,
+    typer.Option(
+        file_okay=False,
+        help="Folder for the results; a second run with the same folder goes on where it stopped.",
+        rich_help_panel=_RUN,
+    ),
+]

@@ -1,0 +1,79 @@
+"""The user's model as a black box, and how to ask it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import typer
+from torch import nn
+
+from captum_blackbox.black_box import BlackBox
+from captum_blackbox.cli import results as files
+from captum_blackbox.cli.images import Preparation, choose_preparation, read_class_names
+from captum_blackbox.cli.models import (
+    WEIGHT_FILES,
+    device_named,
+    load_weights,
+    make_network,
+    torchvision_weights,
+)
+from captum_blackbox.cli.options import ModelOptions
+
+
+@dataclass(frozen=True)
+class Question:
+    """A black box and how to ask it.
+
+    Attributes:
+        box: The black box.
+        preparation: How an image becomes its input.
+        class_names: Of its classes, as far as they are known.
+        device: Where networks run.
+    """
+
+    box: BlackBox
+    preparation: Preparation
+    class_names: Sequence[str]
+    device: torch.device
+
+
+def open_question(options: ModelOptions, out: Path) -> Question:
+    """Return the box, with its answers kept in ``out``.
+
+    Raises:
+        BadParameter: The options do not say enough.
+        CaptumBlackboxError: Something cannot be read, or ``out`` cannot be written.
+    """
+    files.check_folder(out)
+    device = device_named(options.device)
+    weights = options.weights
+    if weights is None and options.model.startswith(("torchvision:", "timm:")):
+        raise typer.BadParameter(
+            f"--model {options.model} without --weights has random weights: there is nothing to "
+            "explain"
+        )
+    named = weights is not None and Path(weights).suffix not in WEIGHT_FILES
+    entry = torchvision_weights(options.model, weights) if weights and named else None
+    preparation = choose_preparation(
+        options.size,
+        options.mean,
+        options.std,
+        options.preset,
+        None if entry is None else entry.transforms(),
+    )
+    class_names: Sequence[str] = () if entry is None else entry.meta["categories"]
+    if options.classes is not None:
+        class_names = read_class_names(options.classes)
+    network = make_network(options.model, num_classes=options.num_classes)
+    if weights is not None:
+        load_weights(network, weights, spec=options.model)
+    is_module = isinstance(network, nn.Module)
+    box = BlackBox(
+        network.to(device) if isinstance(network, nn.Module) else network,
+        output=options.output_kind.value,
+        num_classes=options.num_classes,
+        cache=out / files.ANSWERS_FILE,
+        device=None if is_module else "cpu",
+    )
+    return Question(box, preparation, class_names, device)

@@ -1,0 +1,60 @@
+"""Which layers carry the explanation."""
+
+from collections import OrderedDict
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from captum_blackbox.black_box import BlackBox
+from captum_blackbox.errors import InputError
+from captum_blackbox.metrics import deletion
+from captum_blackbox.student.layer_maps import LayerMaps
+
+ImportanceKind: TypeAlias = Literal["energy", "deletion", "leave_one_out"]
+
+
+def layer_importance(
+    box: BlackBox,
+    images: Tensor,
+    layer_maps: LayerMaps,
+    target: Tensor,
+    kind: ImportanceKind,
+    step: int | None = None,
+) -> "OrderedDict[str, Tensor]":
+    """Return layer name → importance per image ``(N,)``.
+
+    Args:
+        box: Plays the deletion game, for the kinds that need it.
+        images: ``(N, C, H, W)``.
+        layer_maps: Layer name → enlarged map ``(N, 1, H, W)``; their sum is the explanation.
+        target: The class explained, ``(N,)``.
+        kind: ``"energy"``: the layer's share of the sum, in ``[0, 1]``, higher is more important, no
+            queries. ``"deletion"``: deletion AUC of the layer's map alone, *lower* is more
+            important. ``"leave_one_out"``: by how much the deletion AUC of the sum rises without
+            the layer, higher is more important, negative where the layer does harm.
+        step: Pixels per step of the game.
+
+    Raises:
+        InputError: ``kind`` is unknown.
+    """
+    if kind == "energy":
+        energy = {name: each.sum((1, 2, 3)) for name, each in layer_maps.items()}
+        total = torch.stack(list(energy.values())).sum(0)
+        shared = total.where(total > 0, torch.ones_like(total))
+        return OrderedDict((name, each / shared) for name, each in energy.items())
+    if kind == "deletion":
+        return OrderedDict(
+            (name, deletion(box, images, each, target, step=step).auc)
+            for name, each in layer_maps.items()
+        )
+    if kind == "leave_one_out":
+        everything = torch.stack(list(layer_maps.values())).sum(0)
+        base = deletion(box, images, everything, target, step=step).auc
+        # Rounding must not leave less than nothing where the layer was all there is.
+        return OrderedDict(
+            (name, deletion(box, images, (everything - each).relu(), target, step=step).auc - base)
+            for name, each in layer_maps.items()
+        )
+    known = ", ".join(map(repr, get_args(ImportanceKind)))
+    raise InputError(f"kind is one of {known}, got {kind!r}")
