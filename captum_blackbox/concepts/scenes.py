@@ -118,7 +118,7 @@ class Scenes(Dataset[tuple[Tensor, int]]):
         >>> scenes = Scenes(8)
         >>> image, label = scenes[0]
         >>> SCENE_CLASSES[label]
-        'butterfly'
+        'key'
         >>> scenes.images.shape, scenes.labels.shape, scenes.masks("part").shape
         (torch.Size([8, 3, 64, 64]), torch.Size([8]), torch.Size([8, 64, 64]))
     """

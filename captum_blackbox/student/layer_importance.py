@@ -49,12 +49,22 @@ def layer_importance(
             for name, each in layer_maps.items()
         )
     if kind == "leave_one_out":
-        everything = torch.stack(list(layer_maps.values())).sum(0)
-        base = deletion(box, images, everything, target, step=step).auc
-        # Rounding must not leave less than nothing where the layer was all there is.
+        base = deletion(box, images, _sum_without(layer_maps, None), target, step=step).auc
         return OrderedDict(
-            (name, deletion(box, images, (everything - each).relu(), target, step=step).auc - base)
-            for name, each in layer_maps.items()
+            (
+                name,
+                deletion(box, images, _sum_without(layer_maps, name), target, step=step).auc - base,
+            )
+            for name in layer_maps
         )
     known = ", ".join(map(repr, get_args(ImportanceKind)))
     raise InputError(f"kind is one of {known}, got {kind!r}")
+
+
+def _sum_without(layer_maps: LayerMaps, left_out: str | None) -> Tensor:
+    # Added up anew: subtracting would leave rounding where there were ties.
+    total = torch.zeros_like(next(iter(layer_maps.values())))
+    for name, each in layer_maps.items():
+        if name != left_out:
+            total = total + each
+    return total

@@ -267,6 +267,8 @@ def test_real_transformers_are_explained(name):
     import torchvision
 
     model = getattr(torchvision.models, name)(weights=None)
+    for head in (module for module in model.modules() if isinstance(module, nn.Linear)):
+        nn.init.normal_(head.weight, std=0.05)  # torchvision starts the last one at zero
     layers = ["encoder.layers.encoder_layer_10"] if name == "vit_b_16" else ["features.7.1"]
     transform = token_map() if name == "vit_b_16" else channels_last_map
     explainer = LayerSumGradCAM(model, layers, reshape_transform=transform)
