@@ -75,7 +75,7 @@ class TransferSet(Dataset[Tensor]):
             if value < 0:
                 raise InputError(f"{name} must not be negative, got {value}")
         self._images: Any = images
-        self._count = len(images)  # type: ignore[arg-type] - of map-style data sets
+        self._count = len(images)  # type: ignore[arg-type]  # map-style
         if self._count == 0:
             raise InputError("there is no image to vary; give at least one")
         self._size, self._seed = size, seed
