@@ -68,8 +68,8 @@ def _oval(
     angle = np.deg2rad(np.linspace(180, 180 + span, 48))
     at = np.stack([across * np.cos(angle), down * np.sin(angle)], axis=1)
     cos, sin = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
-    turned: NDArray[np.float64] = at @ np.array([[cos, sin], [-sin, cos]])
-    return turned + np.array([x, y])
+    turned: NDArray[np.float64] = at @ np.array([[cos, sin], [-sin, cos]]) + np.array([x, y])
+    return turned
 
 
 def _mirrored(points: NDArray[np.float64]) -> NDArray[np.float64]:
