@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from captum_blackbox._compat import class_targets, one_tensor
+from captum_blackbox._compat import class_targets
 from captum_blackbox.black_box import BlackBox
-from captum_blackbox.errors import InputError, ShapeError
+from captum_blackbox.errors import InputError
 from captum_blackbox.shapes import Images, PerImage, Scores, Target
 
 Score: TypeAlias = Literal["probability", "logit"]
@@ -74,26 +74,3 @@ class ClassScores:
             return self._box(images)
         logits = cast(Tensor, self._box.answers(images))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def only_images(inputs: Tensor | tuple[Tensor, ...], name: str) -> tuple[Images, bool]:
-    """Return the one tensor of images in ``inputs``, detached, and whether it came in a tuple.
-
-    Raises:
-        ShapeError: It is not one non-empty floating-point tensor ``(N, C, H, W)``.
-
-    Example:
-        >>> only_images((torch.zeros(1, 1, 1, 2),), "RISE")
-        (tensor([[[[0., 0.]]]]), True)
-    """
-    images, is_tuple = one_tensor(inputs, name)
-    if images.dim() != 4 or images.numel() == 0:
-        raise ShapeError(
-            f"{name} expects images (N, C, H, W), at least one, got shape {tuple(images.shape)}"
-        )
-    if not images.is_floating_point():
-        raise ShapeError(
-            f"{name} expects floating-point images, got {images.dtype}; convert with "
-            "images.float() / 255"
-        )
-    return images.detach(), is_tuple

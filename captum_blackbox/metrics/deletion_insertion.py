@@ -12,10 +12,10 @@ from tqdm.auto import tqdm
 from captum_blackbox._compat import one_tensor
 from captum_blackbox.black_box import BlackBox, OutputKind, as_black_box
 from captum_blackbox.errors import InputError, ShapeError
-from captum_blackbox.metrics.class_scores import ClassScores, Score, only_images
+from captum_blackbox.metrics.class_scores import ClassScores, Score
 from captum_blackbox.metrics.maps import Channels, Ranks, Ties, one_channel, pixel_ranks
 from captum_blackbox.metrics.substrates import Substrate, substrate_images
-from captum_blackbox.shapes import Images, Target
+from captum_blackbox.shapes import Images, Target, check_images
 
 _DEFAULT_STEPS = 28
 
@@ -180,7 +180,9 @@ def _play(
     batch_size: int | None,
     show_progress: bool,
 ) -> Game:
-    images, _ = only_images(inputs, game)
+    images, _ = one_tensor(inputs, f"the {game} game")
+    check_images(images)
+    images = images.detach()
     pixels = images.shape[2] * images.shape[3]
     step = _at_least_one("step", math.ceil(pixels / _DEFAULT_STEPS) if step is None else step)
     at_once = _at_least_one("batch_size", box.batch_size if batch_size is None else batch_size)
@@ -190,7 +192,6 @@ def _play(
     # Everything is checked: only now may queries be spent.
     scores = ClassScores(box, images, target, score)
     steps = math.ceil(pixels / step)
-    step = min(step, pixels)  # keeps the last threshold within int32
     parts = []
     with tqdm(total=len(images) * (steps + 1), desc=game, disable=not show_progress) as bar:
         for rows, numbers in _image_and_step(len(images), steps + 1, at_once, images.device):

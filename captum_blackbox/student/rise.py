@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_blackbox._compat import format_like_inputs
+from captum_blackbox._compat import format_like_inputs, one_tensor
 from captum_blackbox.black_box import BlackBox, OutputKind, as_black_box
 from captum_blackbox.errors import InputError
-from captum_blackbox.metrics.class_scores import ClassScores, only_images
-from captum_blackbox.shapes import Target
+from captum_blackbox.metrics.class_scores import ClassScores
+from captum_blackbox.shapes import Target, check_images
 
 
 class RISE(PerturbationAttribution):
@@ -121,7 +121,8 @@ class RISE(PerturbationAttribution):
             TargetError: ``target`` does not name one class per image.
             InputError: ``additional_forward_args`` is given, or ``masks_per_eval`` is below 1.
         """
-        images, is_tuple = only_images(inputs, self.get_name())
+        images, is_tuple = one_tensor(inputs, self.get_name())
+        check_images(images)
         if additional_forward_args is not None:
             raise InputError(
                 "a black box takes images and nothing else; additional_forward_args must be None, "
@@ -131,7 +132,7 @@ class RISE(PerturbationAttribution):
             masks_per_eval = max(1, self.box.batch_size // len(images))
         if masks_per_eval < 1:
             raise InputError(f"masks_per_eval must be at least 1, got {masks_per_eval}")
-        saliency = self._saliency(images, target, masks_per_eval, show_progress)
+        saliency = self._saliency(images.detach(), target, masks_per_eval, show_progress)
         result = saliency[:, None].to(images.dtype)
         if expand_to_input:
             result = (result / images.shape[1]).expand_as(images)

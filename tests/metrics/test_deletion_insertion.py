@@ -75,7 +75,7 @@ def naive_game(model, image, saliency, target, step, substrate, mode, ties):
 @pytest.mark.parametrize("mode", ["deletion", "insertion"])
 @pytest.mark.parametrize("ties", ["index", "reference"])
 @pytest.mark.parametrize(
-    ("channels", "height", "width", "step"), [(1, 5, 7, 3), (3, 6, 4, 5), (4, 3, 3, 100)]
+    ("channels", "height", "width", "step"), [(1, 5, 7, 3), (3, 6, 4, 5), (4, 3, 3, 2**40)]
 )
 def test_both_games_follow_the_published_loop(mode, ties, channels, height, width, step):
     model = linear(channels, height, width)
@@ -204,6 +204,39 @@ def test_at_most_batch_size_images_are_built_at_a_time():
     assert [len(each) for each in recorder.asked] == [4, 1]
 
 
+def test_as_many_images_as_the_box_takes_are_built_by_default(monkeypatch):
+    built = []
+    box = BlackBox(linear(1, 4, 4), output="logits", batch_size=4)
+    answers = box.answers
+    monkeypatch.setattr(box, "answers", lambda x: (built.append(len(x)), answers(x))[1])
+    insertion(box, torch.randn(1, 1, 4, 4), torch.randn(1, 4, 4), 0, step=3)
+    assert built == [4, 3]
+
+
+def test_by_default_there_are_at_most_28_steps():
+    for height, width, steps in ((3, 3, 9), (8, 7, 28), (3, 19, 19), (1, 1, 1)):
+        images = torch.randn(1, 1, height, width)
+        curve, _ = deletion(linear(1, height, width), images, torch.zeros(1, height, width), 0)
+        assert curve.shape == (1, steps + 1)
+
+
+def test_by_default_deletion_leaves_zeros_and_insertion_starts_from_a_blur():
+    model, images, saliency = linear(2, 4, 4), torch.randn(1, 2, 4, 4), torch.randn(1, 4, 4)
+    for game, substrate in ((deletion, "zeros"), (insertion, "blur")):
+        explicit = game(model, images, saliency, 0, substrate=substrate)
+        torch.testing.assert_close(game(model, images, saliency, 0), explicit)
+
+
+@GAMES
+def test_the_seed_breaks_ties(game):
+    model, images, constant = linear(1, 5, 5), torch.randn(1, 1, 5, 5), torch.zeros(1, 5, 5)
+    one, two, again = (
+        game(model, images, constant, 0, ties="random", seed=seed).curve for seed in (1, 2, 1)
+    )
+    torch.testing.assert_close(again, one)
+    assert not torch.equal(one, two)
+
+
 def test_without_a_target_the_prediction_is_watched_for_one_more_query_an_image():
     images, saliency = torch.randn(6, 2, 4, 4), torch.randn(6, 4, 4)
     box = BlackBox(linear(2, 4, 4), output="logits")
@@ -330,23 +363,22 @@ def test_what_cannot_be_played_is_refused_before_anything_is_asked(game):
         (
             lambda: game(box, images[0], maps),
             ShapeError,
-            f"{name} expects images (N, C, H, W), at least one, got shape (3, 4, 4)",
+            "expected images (N, C, H, W), got shape (3, 4, 4)",
         ),
         (
             lambda: game(box, images[:0], maps[:0]),
             ShapeError,
-            f"{name} expects images (N, C, H, W), at least one, got shape (0, 3, 4, 4)",
+            "expected at least one image, got shape (0, 3, 4, 4)",
         ),
         (
             lambda: game(box, images.byte(), maps),
             ShapeError,
-            f"{name} expects floating-point images, got torch.uint8; convert with "
-            "images.float() / 255",
+            "expected floating-point images, got torch.uint8; convert with images.float() / 255",
         ),
         (
             lambda: game(box, (images, images), maps),
             ShapeError,
-            f"{name} explains one tensor of images, got (Tensor, Tensor)",
+            f"the {name} game explains one tensor of images, got (Tensor, Tensor)",
         ),
         (
             lambda: game(box, images, maps[:, :2, :2]),

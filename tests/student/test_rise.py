@@ -251,11 +251,13 @@ def test_double_precision_stays():
     assert RISE(model().double(), masks=3).attribute(images, 0).dtype == torch.float64
 
 
-def test_autocast_does_not_round_the_sums():
+def test_autocast_rounds_neither_masks_nor_sums():
     box = two_classes(lambda x: x.float().mean((1, 2, 3)))
-    rise, images = RISE(box, masks=40, grid=3), torch.rand(1, 3, 9, 9)
+    rise, images = RISE(box, masks=40, grid=4), torch.rand(1, 3, 9, 9)
     with torch.autocast("cpu", dtype=torch.bfloat16):
+        masks = render_masks(draw_masks(40, 4, 0.5, 0), (9, 9))
         under_autocast = rise.attribute(images, 0)
+    assert torch.equal(masks, render_masks(draw_masks(40, 4, 0.5, 0), (9, 9)))
     assert torch.equal(under_autocast, rise.attribute(images, 0))
 
 
@@ -335,13 +337,12 @@ def test_settings_that_cannot_be_used_are_refused(settings, message):
         (
             {"inputs": torch.rand(3, 8, 8)},
             ShapeError,
-            "RISE expects images (N, C, H, W), at least one, got shape (3, 8, 8)",
+            "expected images (N, C, H, W), got shape (3, 8, 8)",
         ),
         (
             {"inputs": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)},
             ShapeError,
-            "RISE expects floating-point images, got torch.uint8; convert with "
-            "images.float() / 255",
+            "expected floating-point images, got torch.uint8; convert with images.float() / 255",
         ),
         (
             {"inputs": (torch.rand(1, 3, 8, 8),) * 2},
