@@ -1,5 +1,7 @@
 """Every exception and warning this library raises on purpose."""
 
+from collections.abc import Sequence
+
 
 class CaptumBlackboxError(Exception):
     """Base of all errors raised here, so one ``except`` catches them."""
@@ -51,3 +53,16 @@ class MissingExtraError(CaptumBlackboxError, ImportError):
 
 class ExplanationWarning(UserWarning):
     """An explanation was computed, but there is a reason to doubt it."""
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a setting that is not among its choices, and name them.
+
+    Example:
+        >>> check_choice("ties", "best", ["index", "random"])
+        Traceback (most recent call last):
+        ...
+        captum_blackbox.errors.InputError: ties is one of 'index', 'random', got 'best'
+    """
+    if value not in choices:
+        raise InputError(f"{name} is one of {', '.join(map(repr, choices))}, got {value!r}")

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -41,7 +42,7 @@ def out_of_place(model: nn.Module) -> Iterator[None]:
 
     Without it, the ReLU behind a convolution overwrites the output that a hook kept.
     """
-    changed = [
+    changed: list[Any] = [
         module
         for module in model.modules()
         if type(module).__module__.startswith("torch.nn.")

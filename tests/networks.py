@@ -127,5 +127,9 @@ class State:
         for a, b in zip(self.gradients, other.gradients, strict=True):
             if (a is None) != (b is None) or (a is not None and not torch.equal(a, b)):
                 names.append("gradients")
-        names += [name for name, each in self.weights.items() if not torch.equal(each, other.weights[name])]
+        names += [
+            name
+            for name, each in self.weights.items()
+            if not torch.equal(each, other.weights[name])
+        ]
         return names

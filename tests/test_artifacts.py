@@ -1,5 +1,3 @@
-import os
-
 import pytest
 import torch
 from networks import TwoConvs
@@ -24,7 +22,9 @@ def test_tensors_of_every_dtype_and_the_header_come_back_bit_for_bit(tmp_path):
         "view": torch.randn(4, 4).T,
     }
     tensors["same memory"] = tensors["double"]
-    save_artifact(tmp_path / "deep" / "a.safetensors", tensors, {"kind": "x", "list": [1, 2.5, None]})
+    save_artifact(
+        tmp_path / "deep" / "a.safetensors", tensors, {"kind": "x", "list": [1, 2.5, None]}
+    )
     loaded, header = load_artifact(tmp_path / "deep" / "a.safetensors")
     assert header == {"kind": "x", "list": [1, 2.5, None]}
     assert loaded.keys() == tensors.keys()
@@ -39,7 +39,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
         temporary.write_text("half of the ne")
         raise KeyboardInterrupt
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_mismatch_is_refused_and_named_and_more_in_the_file_is_fine():

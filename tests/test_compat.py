@@ -48,9 +48,13 @@ def test_a_wrong_target_says_what_is_wrong(target, message):
 
 
 def test_a_target_that_leaves_several_numbers_is_refused():
-    with pytest.raises(TargetError, match=r"leaves \(3,\) numbers per sample of an output of shape"):
+    with pytest.raises(
+        TargetError, match=r"leaves \(3,\) numbers per sample of an output of shape"
+    ):
         select_targets(torch.randn(2, 2, 3), 1)
-    with pytest.raises(TargetError, match=r"target is None, but the model gives \(3,\) numbers per"):
+    with pytest.raises(
+        TargetError, match=r"target is None, but the model gives \(3,\) numbers per"
+    ):
         select_targets(torch.randn(2, 3), None)
     with pytest.raises(TargetError, match=r"target \(5, 0\) does not fit an output of shape"):
         select_targets(torch.randn(2, 2, 3), (5, 0))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_blackbox._compat import class_targets
 from captum_blackbox.black_box import BlackBox
-from captum_blackbox.errors import InputError
+from captum_blackbox.errors import InputError, check_choice
 from captum_blackbox.shapes import Images, PerImage, Scores, Target
 
 Score: TypeAlias = Literal["probability", "logit"]
@@ -41,8 +41,7 @@ class ClassScores:
     def __init__(
         self, box: BlackBox, images: Images, target: Target, score: Score = "probability"
     ) -> None:
-        if score not in get_args(Score):
-            raise InputError(f"score is one of {', '.join(get_args(Score))}, got {score!r}")
+        check_choice("score", score, get_args(Score))
         if score == "logit" and box.output != "logits":
             raise InputError(
                 "score='logit' needs a black box that answers logits, and this one answers "

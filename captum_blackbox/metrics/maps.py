@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int32
 from torch import Tensor
 
-from captum_blackbox.errors import InputError, ShapeError
+from captum_blackbox.errors import InputError, ShapeError, check_choice
 from captum_blackbox.shapes import Saliency
 
 Channels: TypeAlias = Literal["sum", "abs_sum", "max_abs"]
@@ -36,8 +36,7 @@ def one_channel(maps: Tensor, channels: Channels = "sum") -> Saliency:
         >>> one_channel(maps), one_channel(maps, "max_abs")
         (tensor([[[ 3., -1.]]]), tensor([[[2., 4.]]]))
     """
-    if channels not in get_args(Channels):
-        raise InputError(f"channels is one of {', '.join(get_args(Channels))}, got {channels!r}")
+    check_choice("channels", channels, get_args(Channels))
     if maps.dim() not in {3, 4} or maps.numel() == 0 or maps.is_complex():
         raise ShapeError(
             "expected real-valued maps (N, H, W), (N, 1, H, W) or (N, C, H, W), not empty, got "
@@ -76,8 +75,7 @@ def pixel_ranks(saliency: Saliency, ties: Ties = "index", *, seed: int = 0) -> R
         >>> pixel_ranks(saliency), pixel_ranks(saliency, "reference")
         (tensor([[[1, 0, 2]]], dtype=torch.int32), tensor([[[2, 0, 1]]], dtype=torch.int32))
     """
-    if ties not in get_args(Ties):
-        raise InputError(f"ties is one of {', '.join(get_args(Ties))}, got {ties!r}")
+    check_choice("ties", ties, get_args(Ties))
     flat = saliency.flatten(1)
     pixels = flat.shape[1]
     if ties == "reference":

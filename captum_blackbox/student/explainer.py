@@ -32,7 +32,7 @@ from captum_blackbox.student.layer_importance import ImportanceKind, layer_impor
 from captum_blackbox.student.layer_maps import LayerMaps, Normalize, ReshapeTransform
 
 
-class DistilledLayerSumGradCAM(Attribution):  # type: ignore[misc]
+class DistilledLayerSumGradCAM(Attribution):
     """Explain a model that can only be called.
 
     A student learns to answer as the black box does; the explanation is the sum of the Grad-CAMs
@@ -316,7 +316,9 @@ class DistilledLayerSumGradCAM(Attribution):  # type: ignore[misc]
         }
 
 
-def _check_architecture(path: str | Path, tensors: Mapping[str, Tensor], student: nn.Module) -> None:
+def _check_architecture(
+    path: str | Path, tensors: Mapping[str, Tensor], student: nn.Module
+) -> None:
     there = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     here = {name: tuple(tensor.shape) for name, tensor in student.state_dict().items()}
     for name in sorted(there.keys() | here.keys()):

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import torch
 from captum.attr import GradientAttribution, LayerAttribution
@@ -10,14 +10,13 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_blackbox._compat import format_like_inputs, one_tensor
-from captum_blackbox.errors import InputError
+from captum_blackbox.errors import InputError, check_choice
 from captum_blackbox.hooks import Layers, find_layers
 from captum_blackbox.shapes import Maps, Target, check_images
 from captum_blackbox.student.layer_maps import (
     LayerMaps,
     Normalize,
     ReshapeTransform,
-    check_normalize,
     layer_grad_cams,
     normalized,
     upsample,
@@ -27,7 +26,7 @@ LayerWeights: TypeAlias = Mapping[str, float | Tensor]
 """Layer name → λ, one number or one per image ``(N,)``; a layer that is not named gets 0."""
 
 
-class LayerSumGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
+class LayerSumGradCAM(LayerAttribution, GradientAttribution):
     r"""Explain a network by the sum of the Grad-CAMs of all its layers.
 
     For every layer :math:`l` with output :math:`A^l` and the explained score :math:`z_c`
@@ -46,8 +45,8 @@ class LayerSumGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[mi
         model: The network; its output are scores, best logits, ``(N, classes)``.
         layers: Modules or names; ``None`` for every ``Conv2d`` that runs.
         device_ids: For Captum's signature. A ``DataParallel`` model runs on its first device.
-        normalize: ``"none"`` (default), ``"max"``, ``"minmax"``, ``"l1"`` or ``"l2"``, per layer and
-            image after the enlargement.
+        normalize: ``"none"`` (default), ``"max"``, ``"minmax"``, ``"l1"`` or ``"l2"``, per layer
+            and image after the enlargement.
         reshape_transform: Turns the output of layers without positions into maps; see
             :func:`~captum_blackbox.student.token_map`.
 
@@ -77,10 +76,10 @@ class LayerSumGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[mi
     ) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(
-                f"LayerSumGradCAM needs the layers of an nn.Module, got {type(model).__name__}; for "
-                "a model that can only be called use DistilledLayerSumGradCAM"
+                f"LayerSumGradCAM needs the layers of an nn.Module, got {type(model).__name__}; "
+                "for a model that can only be called use DistilledLayerSumGradCAM"
             )
-        check_normalize(normalize)
+        check_choice("normalize", normalize, get_args(Normalize))
         self.model = _unwrapped(model)
         self.layers = find_layers(self.model, layers)
         self.normalize: Normalize = normalize
@@ -171,9 +170,7 @@ class LayerSumGradCAM(LayerAttribution, GradientAttribution):  # type: ignore[mi
         raise NotImplementedError(f"attribute_future is not implemented for {self.get_name()}")
 
 
-def enlarged(
-    maps: LayerMaps, images: Tensor, normalize: Normalize
-) -> "OrderedDict[str, Tensor]":
+def enlarged(maps: LayerMaps, images: Tensor, normalize: Normalize) -> "OrderedDict[str, Tensor]":
     """Return the layer maps at the size and in the dtype of the images, detached."""
     size = image_size(images)
     return OrderedDict(

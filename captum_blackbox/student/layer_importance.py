@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from captum_blackbox.black_box import BlackBox
-from captum_blackbox.errors import InputError
+from captum_blackbox.errors import check_choice
 from captum_blackbox.metrics import deletion
 from captum_blackbox.student.layer_maps import LayerMaps
 
@@ -29,8 +29,8 @@ def layer_importance(
         images: ``(N, C, H, W)``.
         layer_maps: Layer name → enlarged map ``(N, 1, H, W)``; their sum is the explanation.
         target: The class explained, ``(N,)``.
-        kind: ``"energy"``: the layer's share of the sum, in ``[0, 1]``, higher is more important, no
-            queries. ``"deletion"``: deletion AUC of the layer's map alone, *lower* is more
+        kind: ``"energy"``: the layer's share of the sum, in ``[0, 1]``, higher is more important,
+            no queries. ``"deletion"``: deletion AUC of the layer's map alone, *lower* is more
             important. ``"leave_one_out"``: by how much the deletion AUC of the sum rises without
             the layer, higher is more important, negative where the layer does harm.
         step: Pixels per step of the game.
@@ -38,6 +38,7 @@ def layer_importance(
     Raises:
         InputError: ``kind`` is unknown.
     """
+    check_choice("kind", kind, get_args(ImportanceKind))
     if kind == "energy":
         energy = {name: each.sum((1, 2, 3)) for name, each in layer_maps.items()}
         total = torch.stack(list(energy.values())).sum(0)
@@ -48,17 +49,11 @@ def layer_importance(
             (name, deletion(box, images, each, target, step=step).auc)
             for name, each in layer_maps.items()
         )
-    if kind == "leave_one_out":
-        base = deletion(box, images, _sum_without(layer_maps, None), target, step=step).auc
-        return OrderedDict(
-            (
-                name,
-                deletion(box, images, _sum_without(layer_maps, name), target, step=step).auc - base,
-            )
-            for name in layer_maps
-        )
-    known = ", ".join(map(repr, get_args(ImportanceKind)))
-    raise InputError(f"kind is one of {known}, got {kind!r}")
+    base = deletion(box, images, _sum_without(layer_maps, None), target, step=step).auc
+    return OrderedDict(
+        (name, deletion(box, images, _sum_without(layer_maps, name), target, step=step).auc - base)
+        for name in layer_maps
+    )
 
 
 def _sum_without(layer_maps: LayerMaps, left_out: str | None) -> Tensor:

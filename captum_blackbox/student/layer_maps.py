@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from captum_blackbox._compat import format_additional_forward_args, select_targets
 from captum_blackbox.errors import (
     ExplanationWarning,
-    InputError,
     LayerError,
 )
 from captum_blackbox.hooks import Activations, captured, evaluating, out_of_place
@@ -142,13 +141,6 @@ def layer_grad_cams(
             stacklevel=4,
         )
     return maps
-
-
-def check_normalize(normalize: str) -> None:
-    """Refuse an unknown normalisation by name."""
-    if normalize not in get_args(Normalize):
-        known = ", ".join(map(repr, get_args(Normalize)))
-        raise InputError(f"normalize is one of {known}, got {normalize!r}")
 
 
 def _forward(

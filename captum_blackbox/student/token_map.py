@@ -35,10 +35,10 @@ def token_map(
         height, width = grid or (side, side)
         if height * width != patches.shape[1]:
             raise ShapeError(
-                f"{patches.shape[1]} patches after {prefix_tokens} prefix tokens do not fill a grid "
-                f"of {height} × {width}; give `grid` and `prefix_tokens`"
+                f"{patches.shape[1]} patches after {prefix_tokens} prefix tokens do not fill a "
+                f"grid of {height} × {width}; give `grid` and `prefix_tokens`"
             )
-        return patches.transpose(1, 2).unflatten(2, (height, width))
+        return patches.transpose(1, 2).reshape(len(patches), -1, height, width)
 
     return transform
 

@@ -23,10 +23,14 @@ def test_hooks_and_private_captum_names_have_one_home(path):
     if path.name != "hooks.py":
         assert not re.search(r"\.register_\w*hook", code(path))
     if path.name != "_compat.py":
-        assert not re.search(r"(captum|zennit)\S*\._", code(path).replace("captum_blackbox._compat", ""))
+        assert not re.search(
+            r"(captum|zennit)\S*\._", code(path).replace("captum_blackbox._compat", "")
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_nothing_is_unpickled_and_nothing_asserted(path):
-    assert not re.search(r"pickle\.load|weights_only=False|\beval\(|\bexec\(", code(path).replace(".eval()", ""))
+    assert not re.search(
+        r"pickle\.load|weights_only=False|\beval\(|\bexec\(", code(path).replace(".eval()", "")
+    )
     assert not re.search(r"^\s*assert ", code(path), re.MULTILINE)

@@ -159,7 +159,9 @@ def test_captums_metrics_take_it(explainer):
     model = a_model().eval()
     made = explainer.make(model)
     images = torch.rand(2, 3, 12, 10)
-    score = sensitivity_max(made.attribute, images, target=torch.tensor([1, 2]), n_perturb_samples=3)
+    score = sensitivity_max(
+        made.attribute, images, target=torch.tensor([1, 2]), n_perturb_samples=3
+    )
     assert score.shape == (2,) and bool((score > 0).all())
 
     @infidelity_perturb_func_decorator(False)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import captum_blackbox
 
 SURFACE = Path(__file__).with_name("public_api.json")
@@ -33,7 +35,5 @@ def test_importing_the_package_imports_nothing_heavy_and_warns_of_nothing():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    try:
+    with pytest.raises(AttributeError, match="module 'captum_blackbox' has no attribute 'Nothing'"):
         _ = captum_blackbox.Nothing
-    except AttributeError as error:
-        assert str(error) == "module 'captum_blackbox' has no attribute 'Nothing'"

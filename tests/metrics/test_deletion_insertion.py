@@ -1,7 +1,6 @@
 """The deletion and the insertion game."""
 
 import itertools
-from inspect import unwrap
 
 import numpy as np
 import pytest
@@ -447,16 +446,16 @@ def test_a_box_without_logits_cannot_be_scored_by_logits():
     assert box.queries == 0
 
 
-def test_unknown_options_are_refused():
+def test_unknown_options_are_refused(as_users_call):
     images = torch.randn(1, 1, 2, 2)
-    assert error_of(lambda: unwrap(substrate_images)(images, "black")) == (
+    assert error_of(lambda: substrate_images(images, "black")) == (
         InputError,
         "substrate is 'zeros', 'blur' or a tensor, got 'black'",
     )
-    scores = ClassScores.__new__(ClassScores)
-    assert error_of(
-        lambda: unwrap(ClassScores.__init__)(scores, constant_box(0.5), images, 0, "margin")
-    ) == (InputError, "score is one of probability, logit, got 'margin'")
+    assert error_of(lambda: ClassScores(constant_box(0.5), images, 0, "margin")) == (
+        InputError,
+        "score is one of 'probability', 'logit', got 'margin'",
+    )
 
 
 def test_a_bar_is_shown_on_request_only(capsys):

@@ -140,7 +140,9 @@ def test_a_saved_explainer_comes_back(tmp_path):
     torch.manual_seed(3)
     box = BlackBox(TwoConvs(), output="logits")
     explainer = DistilledLayerSumGradCAM(box, TwoConvs(), ["conv2"], normalize="l1")
-    report = explainer.distill(torch.rand(16, 3, 8, 8), epochs=1, min_fidelity=0.0, show_progress=False)
+    report = explainer.distill(
+        torch.rand(16, 3, 8, 8), epochs=1, min_fidelity=0.0, show_progress=False
+    )
     explainer.save(tmp_path / "explainer.safetensors")
     other = TwoConvs()
     loaded = DistilledLayerSumGradCAM.load(tmp_path / "explainer.safetensors", box, other)

@@ -277,7 +277,9 @@ def test_real_transformers_are_explained(name):
 
 
 def test_token_maps_say_what_does_not_fit():
-    with pytest.raises(ShapeError, match=r"16 patches after 1 prefix tokens do not fill a grid of 3"):
+    with pytest.raises(
+        ShapeError, match=r"16 patches after 1 prefix tokens do not fill a grid of 3"
+    ):
         token_map((3, 5))(torch.zeros(1, 17, 8))
     with pytest.raises(ShapeError, match=r"expected tokens \(N, T, K\), got shape \(1, 8, 4, 4\)"):
         token_map()(torch.zeros(1, 8, 4, 4))
@@ -323,9 +325,13 @@ def test_grad_cam_by_hand():
 
 
 def test_what_cannot_be_used_is_named(as_users_call):
-    with pytest.raises(InputError, match="normalize is one of 'none', 'max', 'minmax', 'l1', 'l2', got 'sum'"):
+    with pytest.raises(
+        InputError, match="normalize is one of 'none', 'max', 'minmax', 'l1', 'l2', got 'sum'"
+    ):
         LayerSumGradCAM(TwoConvs(), normalize="sum")
-    with pytest.raises(InputError, match="needs the layers of an nn.Module, got function.*Distilled"):
+    with pytest.raises(
+        InputError, match="needs the layers of an nn.Module, got function.*Distilled"
+    ):
         LayerSumGradCAM(lambda x: x)
     explainer = LayerSumGradCAM(TwoConvs().eval())
     with pytest.raises(InputError, match=r"layer_weights names \['conv9'\], which are not among"):
