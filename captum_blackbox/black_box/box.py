@@ -1,8 +1,9 @@
 """Images to scores and nothing else: batched, counted, budgeted, remembered."""
 
 import contextlib
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captum_blackbox.artifacts import fingerprint, tensor_bytes
-from captum_blackbox.black_box.ledger import Answer, Ledger
+from captum_blackbox.artifacts import check_header, fingerprint
+from captum_blackbox.black_box.adapters import NumpyFunction, SklearnClassifier
+from captum_blackbox.black_box.encoding import Columns, content_keys, decoded, encoded, joined
+from captum_blackbox.black_box.ledger import Ledger
 from captum_blackbox.black_box.outputs import (
     Answers,
     OutputKind,
@@ -21,15 +24,16 @@ from captum_blackbox.black_box.outputs import (
 )
 from captum_blackbox.errors import (
     BlackBoxError,
+    CaptumBlackboxError,
     InputError,
-    OutputError,
     QueryBudgetError,
 )
 from captum_blackbox.hooks import evaluating
 from captum_blackbox.shapes import Scores, check_images
 
 Preprocess: TypeAlias = Callable[[Tensor], Tensor]
-Columns: TypeAlias = dict[str, Tensor]
+
+_AS_IT_IS: contextlib.nullcontext[None] = contextlib.nullcontext()
 
 
 class BlackBox:
@@ -88,13 +92,13 @@ class BlackBox:
         _check_settings(fn, output, num_classes, batch_size, query_budget)
         self.fn = fn
         self.output: OutputKind = output
-        self.num_classes = num_classes
+        self.num_classes = None if num_classes is None else int(num_classes)
         self.preprocess = preprocess
-        self.batch_size = batch_size
+        self.batch_size = int(batch_size)
         self.query_budget = query_budget
         self.device = None if device is None else torch.device(device)
         self._asked = 0
-        self._ledger = None if cache is None else Ledger(cache, self._identity())
+        self._ledger = None if cache is None else self._open(cache)
 
     @classmethod
     def from_numpy(
@@ -107,7 +111,7 @@ class BlackBox:
             >>> box(torch.zeros(1, 2, 4, 4))
             tensor([[0.5000, 0.5000]])
         """
-        return cls(_FromNumpy(fn), output=output, **settings)
+        return cls(NumpyFunction(fn), output=output, **settings)
 
     @classmethod
     def from_sklearn(
@@ -127,22 +131,11 @@ class BlackBox:
             **settings: As for the class.
 
         Raises:
-            InputError: The estimator is not fitted or has no such method.
+            InputError: The estimator is no fitted classifier or has no such method.
         """
-        method = {"probs": "predict_proba", "labels": "predict"}.get(output)
-        if method is None:
-            raise InputError(
-                f"a scikit-learn estimator gives output='probs' or 'labels', got {output!r}"
-            )
-        if not hasattr(estimator, method):
-            raise InputError(
-                f"{type(estimator).__name__} has no {method}; choose output='labels' for an "
-                "estimator that only predicts classes"
-            )
-        if not hasattr(estimator, "classes_"):
-            raise InputError(f"{type(estimator).__name__} is not fitted; call its fit first")
-        settings.setdefault("num_classes", len(estimator.classes_))
-        return cls(_FromSklearn(estimator, method), output=output, **settings)
+        classifier = SklearnClassifier(estimator, output)
+        settings.setdefault("num_classes", len(classifier.classes))
+        return cls(classifier, output=output, **settings)
 
     @property
     def queries(self) -> int:
@@ -156,7 +149,8 @@ class BlackBox:
 
         Raises:
             ShapeError: ``images`` is not a non-empty floating-point tensor ``(N, C, H, W)``.
-            QueryBudgetError: The budget would be exceeded; nothing was asked.
+            QueryBudgetError: The budget would be exceeded; nothing was asked (or no further
+                batch, where other processes spend the same budget at the same time).
             OutputError: The answer is not what was declared.
             BlackBoxError: ``fn`` raised; answers before are in the cache.
         """
@@ -167,106 +161,122 @@ class BlackBox:
         """Return the raw answers, checked: a tensor, or :class:`TopK` for ``output="topk"``."""
         check_images(images)
         batches = torch.split(images.detach(), self.batch_size)
+        parts = []
         with torch.no_grad():
-            self._check_budget(self._new_images(batches))
-            parts = []
+            self._check_budget_of(batches)
             for number, batch in enumerate(batches):
-                with self._explained(number, len(images)):
-                    parts.append(self._answer(self._prepared(batch)))
-        columns = {
-            name: torch.cat([part[name] for part in parts]).to(images.device) for name in parts[0]
-        }
-        return TopK(**columns) if self.output == "topk" else columns["scores"]
+                first = number * self.batch_size
+                place = f"images {first} to {first + len(batch) - 1} of {len(images)}"
+                parts.append(tuple(each.to(images.device) for each in self._answer(batch, place)))
+        columns = joined(parts)
+        if self.num_classes is None:
+            self.num_classes = columns[0].shape[1]
+        return TopK(*columns) if self.output == "topk" else columns[0]
 
     def __repr__(self) -> str:
         """Name what is wrapped and what was spent."""
         name = getattr(self.fn, "__name__", type(self.fn).__name__)
         return f"BlackBox({name}, output={self.output!r}, queries={self.queries})"
 
-    def _prepared(self, batch: Tensor) -> Tensor:
-        # A copy, so that nothing the box does to its input reaches the caller's images.
-        batch = batch.clone() if self.preprocess is None else self.preprocess(batch.clone())
-        device = self.device
-        if device is None and isinstance(self.fn, nn.Module):
-            first = next(self.fn.parameters(), None)
-            device = None if first is None else first.device
-        return batch if device is None else batch.to(device)
+    def _answer(self, batch: Tensor, place: str) -> Columns:
+        prepared = self._prepared(batch)
+        if self._ledger is not None:
+            return self._recall(self._ledger, prepared, place)
+        # A function that writes to its input must not reach the caller's images.
+        return self._ask(prepared.clone() if prepared is batch else prepared, place)
 
-    def _answer(self, batch: Tensor) -> Columns:
-        if self._ledger is None:
-            self._check_budget(len(batch))
-            return self._ask(batch)
-        keys = [_key(image) for image in batch]
-        known = self._ledger.read(keys)
-        if len(known) < len(set(keys)):
-            with self._ledger.asking():
+    def _recall(self, ledger: Ledger, batch: Tensor, place: str) -> Columns:
+        keys = content_keys(batch)
+        known = ledger.read(keys)
+        if not all(key in known for key in keys):
+            with ledger.asking():
                 # Another process may have asked in the meantime.
-                known = self._ledger.read(keys)
+                known = ledger.read(keys)
                 new = {key: i for i, key in enumerate(keys) if key not in known}
                 if new:
                     self._check_budget(len(new))
-                    rows = _rows(self._ask(batch[list(new.values())]))
-                    answers = dict(zip(new, rows, strict=True))
-                    self._ledger.write(answers)
-                    known |= answers
-        return {name: torch.stack([known[key][name] for key in keys]) for name in known[keys[0]]}
+                    answers = self._ask(batch[list(new.values())], place)
+                    rows = dict(zip(new, encoded(answers), strict=True))
+                    ledger.write(rows)
+                    known |= rows
+        return decoded([known[key] for key in keys])
 
-    def _ask(self, batch: Tensor) -> Columns:
-        with evaluating(self.fn) if isinstance(self.fn, nn.Module) else contextlib.nullcontext():
-            raw = self.fn(batch)
-        # What was answered was paid for, also where the answer turns out to be unusable.
-        if self._ledger is None:
-            self._asked += len(batch)
-        else:
-            self._ledger.count(len(batch))
-        answers = checked_answers(raw, self.output, len(batch), self.num_classes)
-        if isinstance(answers, TopK):
-            return answers._asdict()
-        if self.num_classes is None:
-            self.num_classes = answers.shape[1]
-        return {"scores": answers}
-
-    def _check_budget(self, more: int) -> None:
-        if self.query_budget is not None and self.queries + more > self.query_budget:
-            raise QueryBudgetError(
-                f"{more} more images would exceed the budget of {self.query_budget}: "
-                f"{self.queries} were asked; nothing was asked now"
-            )
-
-    def _new_images(self, batches: Sequence[Tensor]) -> int:
-        if self.query_budget is None:
-            return 0
-        if self._ledger is None:
-            return sum(map(len, batches))
-        keys = {_key(image) for batch in batches for image in self._prepared(batch)}
-        return len(keys) - len(self._ledger.read(list(keys)))
-
-    @contextlib.contextmanager
-    def _explained(self, number: int, total: int) -> Iterator[None]:
+    def _ask(self, batch: Tensor, place: str) -> Columns:
+        in_evaluation = evaluating(self.fn) if isinstance(self.fn, nn.Module) else _AS_IT_IS
         try:
-            yield
-        except (OutputError, QueryBudgetError):
-            raise
+            with in_evaluation:
+                raw = self.fn(batch)
+        except CaptumBlackboxError:
+            raise  # it explains itself
         except Exception as error:
-            first = number * self.batch_size
-            last = min(first + self.batch_size, total) - 1
             kept = (
                 "answers are not kept without a cache"
                 if self._ledger is None
                 else f"answers so far are kept in {self._ledger.path!r}"
             )
             raise BlackBoxError(
-                f"the black box raised {type(error).__name__} on images {first} to {last} of "
-                f"{total}: {error}; {kept}"
+                f"the black box raised {type(error).__name__} on {place}: {error}; {kept}"
             ) from error
+        # What was answered was paid for, also where the answer turns out to be unusable.
+        classes = self.num_classes
+        if self._ledger is None:
+            self._asked += len(batch)
+        else:
+            self._ledger.count(len(batch))
+            classes = classes or self._ledger.entry("num_classes")
+        answers = checked_answers(raw, self.output, len(batch), classes)
+        columns = tuple(answers) if isinstance(answers, TopK) else (answers,)
+        if classes is None:
+            self.num_classes = columns[0].shape[1]
+            if self._ledger is not None:
+                self._ledger.entry("num_classes", self.num_classes)
+        return columns
 
-    def _identity(self) -> dict[str, Any]:
-        identity: dict[str, Any] = {"format": 1, "output": self.output}
+    def _prepared(self, batch: Tensor) -> Tensor:
+        count = len(batch)
+        if self.preprocess is not None:
+            batch = self.preprocess(batch.clone())
+            if not isinstance(batch, Tensor) or batch.dim() == 0 or len(batch) != count:
+                got = tuple(batch.shape) if isinstance(batch, Tensor) else type(batch).__name__
+                raise InputError(
+                    f"preprocess must return a tensor with one row for each of {count} images, "
+                    f"got {got}"
+                )
+        device = self.device
+        if device is None and isinstance(self.fn, nn.Module):
+            weights = itertools.chain(self.fn.parameters(), self.fn.buffers())
+            device = next((each.device for each in weights), None)
+        return batch if device is None else batch.to(device)
+
+    def _check_budget_of(self, batches: Sequence[Tensor]) -> None:
+        more = sum(map(len, batches))
+        if self._ledger is not None and self._exceeds_budget(more):
+            # Only near the end of the budget does it matter how many of them are new.
+            keys = {key for batch in batches for key in content_keys(self._prepared(batch))}
+            more = len(keys) - len(self._ledger.read(list(keys)))
+        self._check_budget(more)
+
+    def _check_budget(self, more: int) -> None:
+        if more > 0 and self._exceeds_budget(more):
+            raise QueryBudgetError(
+                f"{more} more images would exceed the budget of {self.query_budget}: "
+                f"{self.queries} were asked; these were not"
+            )
+
+    def _exceeds_budget(self, more: int) -> bool:
+        return self.query_budget is not None and self.queries + more > self.query_budget
+
+    def _open(self, cache: str | Path) -> Ledger:
+        model = fingerprint(self.fn) if isinstance(self.fn, nn.Module) else None
+        ledger = Ledger(cache, {"format": 1, "output": self.output, "model": model})
+        known = ledger.entry("num_classes")
+        if known is None and self.num_classes is not None:
+            with ledger.asking():
+                known = ledger.entry("num_classes", self.num_classes)
         if self.num_classes is not None:
-            identity["num_classes"] = self.num_classes
-        if isinstance(self.fn, nn.Module):
-            identity["model"] = fingerprint(self.fn)
-        return identity
+            check_header(ledger.path, {"num_classes": known}, {"num_classes": self.num_classes})
+        self.num_classes = known
+        return ledger
 
 
 def as_black_box(box_or_model: BlackBox | Callable[..., Any], output: OutputKind) -> BlackBox:
@@ -279,42 +289,6 @@ def as_black_box(box_or_model: BlackBox | Callable[..., Any], output: OutputKind
     if isinstance(box_or_model, BlackBox):
         return box_or_model
     return BlackBox(box_or_model, output=output)
-
-
-class _FromNumpy:
-    def __init__(self, fn: Callable[[np.ndarray], Any]) -> None:
-        self._fn = fn
-        self.__name__ = getattr(fn, "__name__", type(fn).__name__)
-
-    def __call__(self, images: Tensor) -> Any:  # noqa: ANN401
-        # NumPy has no bfloat16.
-        images = images.float() if images.dtype == torch.bfloat16 else images
-        return self._fn(images.cpu().numpy())
-
-
-class _FromSklearn:
-    def __init__(self, estimator: Any, method: str) -> None:  # noqa: ANN401
-        self._estimator = estimator
-        self._method = method
-        self.__name__ = type(estimator).__name__
-
-    def __call__(self, images: Tensor) -> Any:  # noqa: ANN401
-        flat = images.flatten(1).double().cpu().numpy()
-        answer = getattr(self._estimator, self._method)(flat)
-        if self._method == "predict":
-            return np.searchsorted(self._estimator.classes_, answer)
-        return answer
-
-
-def _rows(columns: Columns) -> list[Answer]:
-    rows = zip(*(column.cpu() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def _key(image: Tensor) -> bytes:
-    digest = hashlib.sha256(f"{tuple(image.shape)} {image.dtype}".encode())
-    digest.update(tensor_bytes(image))
-    return digest.digest()
 
 
 def _check_settings(
@@ -332,8 +306,9 @@ def _check_settings(
         raise InputError(
             f"output={output!r} does not tell how many classes there are; give num_classes"
         )
-    for name, value in (("num_classes", num_classes), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
+    sizes: dict[str, Any] = {"num_classes": num_classes, "batch_size": batch_size}
+    for name, value in sizes.items():
+        if value is not None and (not isinstance(value, Integral) or int(value) < 1):
+            raise InputError(f"{name} must be an integer and at least 1, got {value!r}")
     if query_budget is not None and query_budget < 0:
         raise InputError(f"query_budget must not be negative, got {query_budget}")

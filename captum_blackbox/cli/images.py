@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import typer
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
@@ -179,7 +179,7 @@ def _files(places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "not an image"
     return f"broken image: {error}"
 

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TextIO
 
 import typer
 
@@ -20,17 +20,24 @@ def plain_messages() -> Iterator[None]:
         warnings.filterwarnings("always", category=ExplanationWarning)
         show_other = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
             if issubclass(category, ExplanationWarning):
-                typer.echo(f"warning: {message}", err=True)
+                say(f"warning: {message}")
             else:
-                show_other(message, category, *place)
+                show_other(message, category, filename, lineno, file, line)
 
         warnings.showwarning = show
         try:
             yield
         except CaptumBlackboxError as error:
-            typer.echo(f"error: {error}", err=True)
+            say(f"error: {error}")
             raise typer.Exit(1) from error
 
 

@@ -115,13 +115,13 @@ def explain_images(
     predicted = scores.argmax(1)
     makers = _makers(explainer, plan)
     found: dict[str, dict[str, list[Tensor]]] = {}
-    with tqdm(total=len(predicted), desc="explaining", unit="image") as bar:
+    with tqdm(total=len(predicted) * len(plan.methods), desc="explaining", unit="map") as bar:
         for start in range(0, len(predicted), _AT_ONCE):
             chunk = slice(start, start + _AT_ONCE)
             images, classes = subject.inputs[chunk].to(device), predicted[chunk].to(device)
             for kind, name, rows in _results(explainer, images, classes, start, plan, makers):
                 found.setdefault(kind, {}).setdefault(name, []).append(rows.detach().cpu())
-            bar.update(len(images))
+                bar.update(len(images) if kind == "insertion" else 0)  # the last of a method
     joined = {
         kind: {name: torch.cat(parts) for name, parts in named.items()}
         for kind, named in found.items()

@@ -51,9 +51,10 @@ def taught_explainer(
     layers: Sequence[str] | None = None,
     normalize: NormalizeName = NormalizeName.NONE,
 ) -> DistilledLayerSumGradCAM:
-    """Return an explainer whose student was taught on ``inputs``, ``(N, C, H, W)``.
+    """Return an explainer whose student was taught on ``inputs``, and save it in ``out``.
 
-    Every fifth image is held out and judges the student, where there are enough.
+    The training goes on where it stopped. Where there are enough images, every fifth is held out
+    and judges the student.
     """
     judging = torch.arange(len(inputs)) % _HELD_OUT == _HELD_OUT - 1
     judging &= torch.tensor(len(inputs) >= _ENOUGH)
@@ -68,49 +69,14 @@ def taught_explainer(
     explainer = DistilledLayerSumGradCAM(
         question.box, student.to(question.device), layers, normalize=normalize.value
     )
-    teach(
-        explainer,
-        learning,
-        inputs[judging] if bool(judging.any()) else None,
-        out,
-        queries=options.queries or max(_QUERIES, len(learning)),
+    explainer.distill(
+        TransferSet(learning, options.queries or max(_QUERIES, len(learning)), seed=seed),
         epochs=options.epochs,
+        validation=inputs[judging] if bool(judging.any()) else None,
+        checkpoint=out / files.CHECKPOINT_FILE,
         seed=seed,
         device=question.device,
-    )
-    return explainer
-
-
-def teach(
-    explainer: DistilledLayerSumGradCAM,
-    images: Tensor,
-    validation: Tensor | None,
-    folder: Path,
-    *,
-    queries: int,
-    epochs: int,
-    seed: int,
-    device: torch.device,
-) -> None:
-    """Teach the student of ``explainer``, or go on where it stopped, and save it in ``folder``.
-
-    Args:
-        explainer: Its student is on ``device``.
-        images: To make questions of.
-        validation: To judge by.
-        folder: Where the checkpoint lies.
-        queries: How many questions; the first are the images themselves.
-        epochs: Passes over them.
-        seed: Of questions and training.
-        device: Where to train.
-    """
-    explainer.distill(
-        TransferSet(images, queries, seed=seed),
-        epochs=epochs,
-        validation=validation,
-        checkpoint=folder / files.CHECKPOINT_FILE,
-        seed=seed,
-        device=device,
         min_fidelity=MIN_FIDELITY,
     )
-    explainer.save(folder / files.STUDENT_FILE)
+    explainer.save(out / files.STUDENT_FILE)
+    return explainer

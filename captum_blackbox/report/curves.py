@@ -102,7 +102,9 @@ def layers_png(importance: Mapping[str, float], meaning: str) -> bytes:
     if not importance:
         raise InputError("there is no layer to draw")
     names, values = list(importance), list(importance.values())
-    figure, axes = new_axes(3.9, 0.7 + 0.18 * max(4, min(len(names), 2 * _MOST_BARS)))
+    figure, axes = new_axes(
+        3.9, 0.7 + 0.18 * max(4, min(len(names), 2 * _MOST_BARS)), long_labels=True
+    )
     axes.barh(range(len(names)), values, color="#0072b2", height=0.72)
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0, labelsize=8 if len(names) <= _MOST_BARS else 6)

@@ -29,11 +29,18 @@ def method_colors(names: Sequence[str]) -> dict[str, str]:
     return {name: colors.get(name, _RANDOM_COLOR) for name in names}
 
 
-def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of ``width × height`` inches and its axes, without global state."""
-    figure = Figure(figsize=(width, height), dpi=_RESOLUTION, layout="constrained")
+def new_axes(width: float, height: float, *, long_labels: bool = False) -> tuple[Figure, Axes]:
+    """Return a figure of ``width × height`` inches and its axes, without global state.
+
+    ``long_labels`` measures the labels and makes room for them, which takes a second drawing.
+    """
+    layout: Literal["constrained"] | None = "constrained" if long_labels else None
+    figure = Figure(figsize=(width, height), dpi=_RESOLUTION, layout=layout)
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    if not long_labels:
+        room = 0.46 / height  # inches for the numbers and the name below the axis
+        figure.subplots_adjust(left=0.53 / width, right=1 - 0.18 / width, bottom=room, top=0.965)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_FAINT)
     axes.tick_params(labelsize=_FONT - 1, colors=_INK, color=_FAINT)

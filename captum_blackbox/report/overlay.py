@@ -76,7 +76,8 @@ def overlay_png(
     alpha = (opacity * (0.5 + 0.5 * smooth))[..., None]
     mixed = (1 - alpha) * grey + alpha * 255 * colormaps[COLORMAP](smooth)[..., :3]
     # 256 colours are enough for a map and take a third of the space.
-    return _png(Image.fromarray(mixed.round().astype(np.uint8)).quantize(256))
+    image = Image.fromarray(mixed.round().astype(np.uint8))
+    return _png(image.quantize(256, method=Image.Quantize.FASTOCTREE))
 
 
 def heat_png(heat: Tensor, *, edge: int = 96, floor: Floor = "zero") -> bytes:
@@ -153,5 +154,5 @@ def _check_finite(tensor: Tensor, what: str) -> None:
 
 def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")
     return buffer.getvalue()

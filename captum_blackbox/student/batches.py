@@ -1,6 +1,6 @@
 """Images in batches whose order is a function of (seed, epoch), shared out among processes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampl
 from captum_blackbox.errors import InputError, ShapeError
 from captum_blackbox.student.random_state import generator_from
 
-Data: TypeAlias = DataLoader[Any] | Dataset[Any] | Tensor
-"""Images, or pairs (image, label): a loader, a map-style data set, or a tensor ``(N, C, H, W)``."""
+Data: TypeAlias = DataLoader[Any] | Dataset[Any] | Tensor | Sequence[Any]
+"""Images, or pairs (image, label): a loader, a map-style data set, a list, or ``(N, C, H, W)``."""
 
 
 class Batch(NamedTuple):

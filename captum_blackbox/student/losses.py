@@ -95,11 +95,12 @@ def check_loss(output: OutputKind, loss: Loss, topk: TopKMode) -> None:
     for name, value, known in (("loss", loss, Loss), ("topk", topk, TopKMode)):
         if value not in get_args(known):
             raise InputError(f"{name} is one of {', '.join(get_args(known))}, got {value!r}")
-    if loss == "mse" and (output == "labels" or (output == "topk" and topk == "bucket")):
-        got = "labels" if output == "labels" else "topk' in mode 'bucket"
+    gives_all_classes = output != "labels" and not (output == "topk" and topk == "bucket")
+    if loss == "mse" and not gives_all_classes:
+        got = "output='labels'" if output == "labels" else "output='topk' with topk='bucket'"
         raise InputError(
-            f"loss='mse' compares logits of all classes, which output='{got}' does not give; "
-            "choose loss='kl'"
+            f"loss='mse' compares logits of all classes, which {got} does not give; choose "
+            "loss='kl'"
         )
 
 

@@ -162,9 +162,11 @@ def _jittered(image: Tensor, strength: float, draw: _Draw) -> Tensor:
 
 
 def _mask(size: torch.Size, draw: _Draw) -> Tensor:
-    """Return what is kept, ``(H, W)`` from 0 to 1: any share of the cells of a random grid."""
-    cells, kept = 2 + draw.integer(7), draw.uniform()
-    grid = (torch.rand(1, 1, cells, cells, generator=draw.generator) < kept).float()
+    """Return what is kept, ``(H, W)`` from 0 to 1: some cells of a grid, never all, never none."""
+    side = 2 + draw.integer(7)
+    cells = side * side
+    kept = 1 + draw.integer(cells - 1)
+    grid = (torch.randperm(cells, generator=draw.generator) < kept).float().view(1, 1, side, side)
     if draw.chance(0.5):
         return F.interpolate(grid, size=size, mode="nearest")[0, 0]
     return F.interpolate(grid, size=size, mode="bilinear", align_corners=False)[0, 0]

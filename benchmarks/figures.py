@@ -1,0 +1,84 @@
+"""Draw the claims: which methods win, and which layers are important."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import RESULTS
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tables import GAMES, MEASURES
+
+FIGURES = RESULTS / "figures"
+BETTER, WORSE, EVEN, BARS = "#2a7f3f", "#b3382c", "#8a8a8a", "#3b6ea5"
+
+
+def games(record: Mapping[str, Any], name: str) -> Figure:
+    """Return the difference to the last layer, method by method, with its interval."""
+    differences = record["students"][name]["differences"]
+    figure = Figure(figsize=(10, 0.28 * len(differences) + 1.3), layout="constrained")
+    panels = figure.subplots(1, len(GAMES), sharey=True)
+    for axes, (game, title) in zip(panels, GAMES.items(), strict=True):
+        for row, found in enumerate(each[game] for each in differences.values()):
+            color = _color(found, lower_is_better=game.startswith("deletion"))
+            axes.plot([found["low"], found["high"]], [row, row], color=color, linewidth=2)
+            axes.plot(found["mean"], row, "o", color=color, markersize=4)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_title(title)
+        axes.set_yticks(range(len(differences)), list(differences))
+        _tidy(axes)
+    panels[0].invert_yaxis()
+    figure.suptitle(f"{record['data']['box']}, {name}: difference to the last layer, 95 %")
+    return figure
+
+
+def layers(record: Mapping[str, Any], name: str) -> Figure:
+    """Return the importance of each layer, by each measure, with its standard error."""
+    importance = record["students"][name]["layer_importance"]
+    names = list(importance["energy"])
+    figure = Figure(figsize=(11, 0.22 * len(names) + 1.5), layout="constrained")
+    panels = figure.subplots(1, len(MEASURES), sharey=True)
+    for axes, (kind, title) in zip(panels, MEASURES.items(), strict=True):
+        found = [importance[kind][layer] for layer in names]
+        means, errors = ([each[key] for each in found] for key in ("mean", "error"))
+        axes.barh(range(len(names)), means, xerr=errors, color=BARS, ecolor=EVEN)
+        axes.set_title(title, fontsize=9)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+        _tidy(axes)
+    panels[0].invert_yaxis()
+    figure.suptitle(f"{record['data']['box']}, {name}: importance of the layers")
+    return figure
+
+
+def _color(found: Mapping[str, float], *, lower_is_better: bool) -> str:
+    if found["low"] <= 0 <= found["high"]:
+        return EVEN
+    return BETTER if (found["high"] < 0) == lower_is_better else WORSE
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(axis="x", linewidth=0.4)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw(path: Path) -> None:
+    """Draw two figures for each student in a file of claims."""
+    record = json.loads(path.read_text())
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    for name in record["students"]:
+        for title, make in (("games", games), ("layers", layers)):
+            target = FIGURES / f"{path.stem}-{name}-{title}.png"
+            # Without the version of matplotlib, equal results make equal files.
+            make(record, name).savefig(target, dpi=100, metadata={"Software": None})
+            print(target)
+
+
+def main() -> None:
+    for path in sorted(RESULTS.glob("claims-*.json")):
+        draw(path)
+
+
+if __name__ == "__main__":
+    main()

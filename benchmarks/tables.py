@@ -1,0 +1,210 @@
+"""Make Markdown of the results: between the markers of ../README.md, and results/README.md."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import RESULTS
+
+README = Path(__file__).parents[1] / "README.md"
+SPEED_SUITES = ("grad_cam", "deletion", "distillation", "importing")
+DATASETS = ("demo", "cifar", "imagenet")
+REFERENCE = "last layer"
+# What the README of the project shows; results/README.md shows everything.
+SHORT = (REFERENCE, "sum", "sum, by cell", "last + sum", "RISE", "random")
+GAMES = {"deletion": "deletion ↓", "deletion, blur": "deletion, blur ↓", "insertion": "insertion ↑"}
+MEASURES = {
+    "energy": "share of the sum ↑",
+    "deletion": "alone, deletion ↓",
+    "insertion": "alone, insertion ↑",
+    "leave_one_out": "left out, deletion rises by ↑",
+}
+
+
+def read(pattern: str) -> list[dict[str, Any]]:
+    """Return the results whose file name fits."""
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(pattern))]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def speed() -> str:
+    """Return one row for each thing of ours that was timed."""
+    found = [each for suite in SPEED_SUITES for each in read(f"{suite}--*.json")]
+    rows = [line for each in found for row in each["rows"] for line in _speed_lines(row)]
+    header = ["work", "floor = 1", "ours [quartiles]", "goal", "others", ""]
+    return table(header, rows) + "\n\n" + _measured_on(found)
+
+
+def claims() -> str:
+    """Return the claims in short: the best-known methods on each data set."""
+    rows = []
+    for title, record, name in _students():
+        for number, method in enumerate(SHORT):
+            rows.append([title if number == 0 else "", *_game_cells(record, name, method)])
+    header = ["black box and student", "method", *_game_header()]
+    return table(header, rows) + "\n\n" + _how_to_read()
+
+
+def everything() -> str:
+    """Return results/README.md."""
+    parts = ["# Results", "Made by `python benchmarks/tables.py`; do not edit.", "## Speed"]
+    parts += [speed(), "## The claims", _how_to_read()]
+    for title, record, name in _students():
+        entry = record["students"][name]
+        methods = [*entry["methods"], *record["baselines"]]
+        games = [_game_cells(record, name, method) for method in methods]
+        layers = entry["layer_importance"]
+        importance = [
+            [f"`{layer}`", *(f"{layers[kind][layer]['mean']:.3f}" for kind in MEASURES)]
+            for layer in layers["energy"]
+        ]
+        file = f"figures/{record['suite']}-{name}"
+        parts += [
+            f"### {title}",
+            _study(record),
+            table(["method", *_game_header()], games),
+            f"![Difference to the last layer]({file}-games.png)",
+            "Which layers are important, means over "
+            f"{min(record['settings']['importance_images'], record['settings']['images'])} images:",
+            table(["layer", *MEASURES.values()], importance),
+            f"![Importance of the layers]({file}-layers.png)",
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def replaced(text: str, name: str, content: str) -> str | None:
+    """Return ``text`` with ``content`` between the markers of ``name``; None without markers."""
+    start, end = f"<!-- benchmarks:{name} -->", f"<!-- /benchmarks:{name} -->"
+    if start not in text or end not in text:
+        return None
+    before, rest = text.split(start, 1)
+    after = rest.split(end, 1)[1]
+    return f"{before}{start}\n{content}\n{end}{after}"
+
+
+def _speed_lines(row: Mapping[str, Any]) -> Iterator[list[str]]:
+    shown = ("network", "student", "batch", "size")
+    setting = ", ".join(
+        str(row["setting"][key])
+        if key in ("network", "student")
+        else f"{key} {row['setting'][key]}"
+        for key in shown
+        if key in row["setting"]
+    )
+    peers = [each for each in row["contestants"] if not each.get("ours")]
+    others = " · ".join(f"{each['name']} {_ratio(each)}" for each in peers) or "–"
+    for each in row["contestants"]:
+        if each.get("ours"):
+            low, high = each["quartiles"]
+            yield [
+                f"{row['work']}: {setting}" if setting else row["work"],
+                row["floor"],
+                f"{each['name'].removeprefix('captum_blackbox ')} "
+                f"**{each['ratio']:.2f}** [{low:.2f}, {high:.2f}]",
+                "–" if each["goal"] is None else f"≤ {each['goal']:.2f}",
+                others,
+                _verdict(each, peers),
+            ]
+
+
+def _ratio(each: Mapping[str, Any]) -> str:
+    return "could not run" if "unavailable" in each else f"{each['ratio']:.2f}"
+
+
+def _verdict(ours: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> str:
+    parts = []
+    if ours["goal"] is not None:
+        parts.append("goal met" if round(ours["ratio"], 2) <= ours["goal"] else "**goal missed**")
+    faster = [each["name"] for each in peers if each.get("ratio", ours["ratio"]) < ours["ratio"]]
+    parts += [f"**slower than {name}**" for name in faster]
+    return ", ".join(parts)
+
+
+def _measured_on(found: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for each in found:
+        where, packages = each["environment"], each["environment"]["packages"]
+        versions = ", ".join(f"{name} {number}" for name, number in packages.items() if number)
+        lines.append(
+            f"{each['clock']}, {where['device']}, threads: {where['threads']}, Python "
+            f"{where['python']}, {versions}, {where['date']}"
+        )
+    return "  \n".join(dict.fromkeys(lines))
+
+
+def _students() -> Iterator[tuple[str, dict[str, Any], str]]:
+    for dataset in DATASETS:
+        for record in read(f"claims-{dataset}.json"):
+            for name, entry in record["students"].items():
+                who = (
+                    "explained by itself"
+                    if name == "itself"
+                    else f"student {name}, agreement {100 * entry['agreement']:.0f} %"
+                )
+                yield f"{record['data']['box']}, {who}", record, name
+
+
+def _game_header() -> list[str]:
+    return [cell for title in GAMES.values() for cell in (title, "difference [95 %]")]
+
+
+def _game_cells(record: Mapping[str, Any], name: str, method: str) -> list[str]:
+    entry = record["students"][name]
+    areas = (entry["methods"] | record["baselines"])[method]
+    cells = [method]
+    for game in GAMES:
+        cells.append(f"{sum(areas[game]) / len(areas[game]):.3f}")
+        cells.append("–" if method == REFERENCE else _difference(entry, method, game))
+    return cells
+
+
+def _difference(entry: Mapping[str, Any], method: str, game: str) -> str:
+    found = entry["differences"][method][game]
+    text = f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+    lower_is_better = game.startswith("deletion")
+    if found["high"] < 0:
+        return f"{text} {'✓' if lower_is_better else '✗'}"
+    if found["low"] > 0:
+        return f"{text} {'✗' if lower_is_better else '✓'}"
+    return text
+
+
+def _study(record: Mapping[str, Any]) -> str:
+    settings, data = record["settings"], record["data"]
+    return (
+        f"{settings['images']} {data['images']} (SHA-256 `{data['sha256'][:16]}…`), "
+        f"{settings['steps']} steps a game, {settings['masks']} masks of RISE."
+    )
+
+
+def _how_to_read() -> str:
+    return (
+        "Mean areas under the curves of the games, played with the black box. Differences are to "
+        f"the same student's {REFERENCE}, with a paired bootstrap 95 % interval; ✓ is better, ✗ is "
+        "worse, without a mark the interval contains 0."
+    )
+
+
+def main() -> None:
+    text = README.read_text() if README.exists() else ""
+    for name, make in (("speed", speed), ("claims", claims)):
+        content = make()
+        changed = replaced(text, name, content)
+        if changed is None:
+            print(
+                f"README.md has no marker <!-- benchmarks:{name} -->; the table is\n\n{content}\n"
+            )
+        text = changed or text
+    if text:
+        README.write_text(text)
+    (RESULTS / "README.md").write_text(everything())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The committed results have the promised form, and the tables say what they say."""
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import claims  # noqa: E402
+import harness  # noqa: E402
+import tables  # noqa: E402
+from claims_methods import BOX_METHODS, STUDENT_METHODS  # noqa: E402
+
+SPEED = [f"{suite}--cpu.json" for suite in tables.SPEED_SUITES]
+CLAIMS = [f"claims-{dataset}.json" for dataset in tables.DATASETS]
+
+
+def load(name):
+    path = harness.RESULTS / name
+    assert path.is_file(), f"{name} is missing: run its script in benchmarks/"
+    return json.loads(path.read_text())
+
+
+def check_environment(found):
+    assert found["schema"] == harness.SCHEMA
+    environment = found["environment"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", environment["date"])
+    assert re.fullmatch(r"[0-9a-f]{12}(\+changes)?", environment["commit"])
+    assert set(environment["packages"]) == set(harness.PACKAGES)
+    assert environment["packages"]["torch"]
+    assert environment["device"]
+    assert environment["threads"] >= 1
+
+
+@pytest.mark.parametrize("name", SPEED)
+def test_a_file_of_speed_keeps_the_contract(name):
+    found = load(name)
+    check_environment(found)
+    assert found["environment"]["threads"] == 1
+    assert found["suite"] == name.split("--")[0]
+    assert found["rounds"] >= 5
+    assert found["rows"]
+    for row in found["rows"]:
+        assert row["floor_seconds"] > 0
+        assert any(each.get("ours") for each in row["contestants"])
+        for each in row["contestants"]:
+            if "unavailable" in each:
+                assert each["unavailable"]
+                continue
+            low, high = each["quartiles"]
+            assert 0 < low <= each["ratio"] <= high
+            assert each["rounds"] == found["rounds"] or each["rounds"] >= 3
+            assert not each["ours"] or each["rounds"] >= 5
+            assert each["goal"] is None or each["goal"] >= 1
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_file_of_claims_has_an_area_for_each_image_method_and_game(name):
+    found = load(name)
+    check_environment(found)
+    count = found["settings"]["images"]
+    assert found["data"]["explained"][0] == count
+    assert re.fullmatch("[0-9a-f]{64}", found["data"]["sha256"])
+    assert set(found["baselines"]) == set(BOX_METHODS)
+    for entry in found["students"].values():
+        assert 0 <= entry["agreement"] <= 1
+        assert set(entry["methods"]) == set(STUDENT_METHODS)
+        for areas in (entry["methods"] | found["baselines"]).values():
+            assert set(areas) == set(claims.GAMES)
+            for values in areas.values():
+                assert len(values) == count
+                assert all(0 <= value <= 1 for value in values)
+        assert set(entry["layer_importance"]) == set(claims.IMPORTANCE)
+        layers = {tuple(each) for each in entry["layer_importance"].values()}
+        assert len(layers) == 1
+        shares = [each["mean"] for each in entry["layer_importance"]["energy"].values()]
+        assert math.isclose(sum(shares), 1, abs_tol=1e-3)
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_differences_follow_from_the_areas(name):
+    found = load(name)
+    for entry in found["students"].values():
+        again = claims.differences(entry["methods"] | found["baselines"])
+        assert set(again) == set(entry["differences"])
+        for method, games in again.items():
+            for game, values in games.items():
+                assert values == pytest.approx(entry["differences"][method][game], abs=2e-5)
+
+
+@pytest.mark.parametrize("path", sorted(harness.RESULTS.glob("*.json")), ids=lambda p: p.name)
+def test_no_result_names_a_folder_of_the_machine(path):
+    assert not re.search(r"[\"' ](/|[A-Za-z]:\\)[a-z]+/", path.read_text())
+
+
+@pytest.mark.parametrize(("name", "make"), [("speed", tables.speed), ("claims", tables.claims)])
+def test_the_readme_shows_the_results(name, make):
+    text = tables.README.read_text()
+    marked = tables.replaced(text, name, make())
+    assert marked is not None, f"README.md lacks the marker <!-- benchmarks:{name} -->"
+    assert marked == text, "run benchmarks/tables.py"
+
+
+def test_the_readme_of_the_results_is_made_of_them():
+    text = (harness.RESULTS / "README.md").read_text()
+    assert text == tables.everything(), "run benchmarks/tables.py"
+    for figure in re.findall(r"\((figures/[^)]+)\)", text):
+        path = harness.RESULTS / figure
+        assert path.is_file(), f"{figure} is missing: run benchmarks/figures.py"
+        assert path.stat().st_size < 150_000
+
+
+def test_a_race_rotates_warms_up_and_takes_the_median_ratio_of_rounds(capsys):
+    order = []
+    durations = {"floor": 2.0, "slow": 6.0, "fixed": 5.0, "one": 3.0}
+
+    def contestant(name, **settings):
+        return harness.Contestant(name, lambda: order.append(name) or durations[name], **settings)
+
+    others = [
+        contestant("slow", rounds=1),
+        harness.Contestant(
+            "step", lambda: durations["fixed"], units=2, without=lambda: durations["one"]
+        ),
+    ]
+    row = harness.race(
+        "work", contestant("floor"), others, rounds=3, device="cpu", clock=lambda call: call()
+    )
+    # Round 0 warms up; "slow" leaves after round 1.
+    assert order == ["floor", "slow", "slow", "floor", "floor", "floor"]
+    slow, step = row["contestants"]
+    assert (slow["ratio"], slow["rounds"]) == (3.0, 1)
+    assert (step["ratio"], step["seconds"], step["rounds"]) == (0.5, 1.0, 3)
+    assert "3.000" in capsys.readouterr().out
+
+
+def test_a_ratio_belongs_to_one_round():
+    # A machine that becomes ten times slower does not change it.
+    clock = iter([1.0, 2.0, 2.0, 1.0, 10.0, 20.0])
+    row = harness.race(
+        "work",
+        harness.Contestant("floor", lambda: None),
+        [harness.Contestant("other", lambda: None)],
+        rounds=2,
+        device="cpu",
+        clock=lambda _: next(clock),
+    )
+    assert row["contestants"][0]["ratio"] == 2.0
+    assert row["contestants"][0]["quartiles"] == [2.0, 2.0]
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "results" / "a.json"
+    harness.write_json(path, {"text": "[a,\n b]", "numbers": [1.5, 2]})
+    assert json.loads(path.read_text()) == {"text": "[a,\n b]", "numbers": [1.5, 2]}
+    assert '"numbers": [ 1.5, 2 ]' in path.read_text()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        harness.write_json(path, {"numbers": [math.nan]})
+    assert [each.name for each in path.parent.iterdir()] == ["a.json"]
+    assert json.loads(path.read_text())["numbers"] == [1.5, 2]
+
+
+def test_the_interval_is_the_percentile_bootstrap():
+    generator = np.random.default_rng(1)
+    values, reference = generator.random((2, 60))
+    found = claims.paired_difference(values.tolist(), reference.tolist())
+    expected = scipy.stats.bootstrap(
+        (values - reference,), np.mean, n_resamples=10_000, method="percentile", rng=2
+    ).confidence_interval
+    assert found["mean"] == round(float((values - reference).mean()), 5)
+    assert found["low"] == pytest.approx(expected.low, abs=0.005)
+    assert found["high"] == pytest.approx(expected.high, abs=0.005)
+
+
+def test_a_constant_difference_is_certain():
+    found = claims.paired_difference([0.5, 0.75, 1.0], [0.25, 0.5, 0.75])
+    assert found == {"mean": 0.25, "low": 0.25, "high": 0.25}
+
+
+def test_a_table_goes_between_its_markers_only():
+    text = "a\n<!-- benchmarks:speed -->\nold\n<!-- /benchmarks:speed -->\nz"
+    new = "a\n<!-- benchmarks:speed -->\nnew\n<!-- /benchmarks:speed -->\nz"
+    assert tables.replaced(text, "speed", "new") == new
+    assert tables.replaced(text, "claims", "new") is None
+
+
+def test_losses_are_said_in_words():
+    ours = {"name": "ours", "ratio": 1.3, "goal": 1.1}
+    faster, slower = {"name": "fast", "ratio": 1.2}, {"name": "slow", "ratio": 9.0}
+    absent = {"name": "absent", "unavailable": "no module"}
+    said = tables._verdict(ours, [faster, slower, absent])
+    assert said == "**goal missed**, **slower than fast**"
+
+
+@pytest.mark.parametrize(
+    ("game", "low", "high", "mark"),
+    [
+        ("deletion", -0.2, -0.1, " ✓"),
+        ("deletion", 0.1, 0.2, " ✗"),
+        ("insertion", 0.1, 0.2, " ✓"),
+        ("insertion", -0.2, -0.1, " ✗"),
+        ("insertion", -0.1, 0.1, ""),
+    ],
+)
+def test_a_difference_is_better_or_worse_in_the_direction_of_its_game(game, low, high, mark):
+    entry = {"differences": {"m": {game: {"mean": 0.0, "low": low, "high": high}}}}
+    assert tables._difference(entry, "m", game) == f"+0.000 [{low:+.3f}, {high:+.3f}]{mark}"

@@ -1,0 +1,288 @@
+"""The commands on a tiny model of the user's and a few pictures."""
+
+import csv
+import json
+import math
+import sqlite3
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from captum_blackbox.cli import app
+
+NETWORK = """
+import torch
+from torch import nn
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3),
+    )
+
+def ask():
+    network = make().eval()
+    return lambda images: network(images).softmax(1)
+
+def not_a_number():
+    return lambda images: torch.full((len(images), 3), float("nan"))
+
+def raising():
+    raise RuntimeError("no licence")
+
+def nothing():
+    return 3
+"""
+PREPARED = ["--size", "16", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"]
+QUICKLY = ["--queries", "24", "--epochs", "2"]
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run a command on small games; returns exit code, stdout and what a user sees on stderr."""
+    from captum_blackbox.cli import options
+
+    small = {name: options.Budget(masks=8, steps=4) for name in options.BudgetName}
+    monkeypatch.setattr(options, "BUDGETS", small)
+    for name in ("demo", "explain"):
+        monkeypatch.setattr(f"captum_blackbox.cli.{name}.BUDGETS", small)
+
+    def call(*arguments):
+        return CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+
+    return call
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with ``net.py`` and ``photos``: twelve pictures, one of them in a folder below."""
+    (tmp_path / "net.py").write_text(NETWORK)
+    photos = tmp_path / "photos"
+    (photos / "below").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for i in range(12):
+        pixels = random.integers(0, 256, size=(20 + i, 24, 3), dtype=np.uint8)
+        folder = photos / "below" if i == 11 else photos
+        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+    return tmp_path
+
+
+def model(place, name="make"):
+    return ["--model", f"{place / 'net.py'}:{name}", "--images", place / "photos", *PREPARED]
+
+
+def message(result):
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert result.exit_code == 1
+    assert "Traceback" not in result.stderr
+    return lines[0].removeprefix("error: ")
+
+
+def queries(out):
+    with sqlite3.connect(out / "answers.sqlite") as ledger:
+        return ledger.execute("SELECT queries FROM count").fetchone()[0]
+
+
+class Summary(HTMLParser):
+    """The rows of the page's table of methods."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.inside = [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "table":
+            self.inside = dict(attrs).get("id") == "summary"
+        if self.inside and tag == "tr":
+            self.rows.append([])
+        if self.inside and tag in {"td", "th"}:
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        if self.inside and self.rows and self.rows[-1]:
+            self.rows[-1][-1] = " ".join([*self.rows[-1][-1].split(), *data.split()])
+
+
+def test_explain_writes_everything_and_skips_what_is_no_image(run, place):
+    (place / "photos" / "notes <b>.txt").write_text("not an image")
+    (place / "photos" / "03-broken.png").write_bytes(
+        (place / "photos" / "00.png").read_bytes()[:300]
+    )
+    (place / "photos" / ".hidden").write_text("")
+    out = place / "out"
+    options = ["--budget", "standard", "--limit", 4]
+    result = run("explain", *model(place), *QUICKLY, *options, "--out", out)
+    assert result.exit_code == 0
+    assert f"the page is {(out / 'report.html').resolve()}" in result.stderr
+
+    found = json.loads((out / "results.json").read_text())
+    assert set(found["skipped"]) == {"notes <b>.txt", "03-broken.png"}
+    assert found["skipped"]["notes <b>.txt"] == "not an image"
+    assert found["skipped"]["03-broken.png"].startswith("broken image: ")
+    assert [image["name"] for image in found["images"]] == [f"{i:02d}.png" for i in range(4)]
+    assert "explaining the first 4 images, 8 are left (--limit)" in result.stderr
+    assert found["queries"] == queries(out)
+    assert list(found["methods"]) == ["Layer sum", "Last-layer Grad-CAM", "RISE", "Random"]
+    for name, method in found["methods"].items():
+        for game in ("deletion", "insertion"):
+            areas = [image["methods"][name][game] for image in found["images"]]
+            assert math.isclose(method[game], sum(areas) / 4, rel_tol=1e-5)
+            assert (method[f"{game}_difference"] is None) == (name == "Last-layer Grad-CAM")
+    for image in found["images"]:
+        assert math.isclose(sum(image["layers"].values()), 1, rel_tol=1e-5)
+    assert all(layer["deletion"] is not None for layer in found["layers"].values())
+
+    rows = list(csv.DictReader((out / "curves.csv").read_text().splitlines()))
+    assert len(rows) == 4 * 4 * 2 * 5
+    assert {row["fraction"] for row in rows} == {"0", "0.25", "0.5", "0.75", "1"}
+    assert len(list((out / "maps").glob("*.png"))) == 4 * 4
+    for picture in ("deletion", "insertion", "layer-shares", "layer-deletion"):
+        Image.open(out / f"{picture}.png").load()
+
+
+def test_the_page_shows_the_numbers_of_the_file(run, place):
+    out = place / "out"
+    assert run("explain", *model(place), *QUICKLY, "--limit", 3, "--out", out).exit_code == 0
+    text, found = (out / "report.html").read_text(), json.loads((out / "results.json").read_text())
+    rows = {row[0]: row for row in Summary(text).rows[1:]}
+    assert list(rows) == list(found["methods"])
+    for name, method in found["methods"].items():
+        assert rows[name][1] == f"{method['deletion']:.3f}"
+        assert rows[name][3] == f"{method['insertion']:.3f}"
+        if method["deletion_difference"]:
+            mean, low, high = (
+                f"{method['deletion_difference'][key]:.3f}".replace("-0.000", "0.000")
+                for key in ("mean", "low", "high")
+            )
+            assert rows[name][2].startswith(f"{mean} [{low}, {high}]".replace("-", "−"))
+    for image in found["images"]:
+        assert f"{100 * image['probability']:.1f} %" in text
+    assert f"{100 * found['student']['agreement']:.1f} %" in text
+
+
+def test_a_second_run_asks_nothing_and_finds_the_same(run, place):
+    out = place / "out"
+    arguments = ["explain", *model(place), *QUICKLY, "--limit", 2, "--out", out]
+    assert run(*arguments).exit_code == 0
+    asked, first = queries(out), (out / "results.json").read_text()
+    assert asked > 24
+    assert run(*arguments).exit_code == 0
+    assert queries(out) == asked
+    second = json.loads((out / "results.json").read_text())
+    first = json.loads(first)
+    assert {k: v for k, v in first.items() if k != "student"} == {
+        k: v for k, v in second.items() if k != "student"
+    }
+    assert first["student"]["loss_curve"] == second["student"]["loss_curve"]
+
+
+def test_explain_goes_on_where_distill_stopped(run, place):
+    out = place / "out"
+    assert run("distill", *model(place), *QUICKLY, "--out", out).exit_code == 0
+    distilled = json.loads((out / "distillation.json").read_text())
+    assert distilled["student"]["epochs_run"] == 2
+    assert distilled["student"]["evaluated_images"] == 2
+    before = (out / "student.safetensors").read_bytes()
+    taught = ["explain", *model(place), *QUICKLY, "--limit", 2, "--out", out]
+    result = run(*taught, "--methods", "random")
+    assert result.exit_code == 0
+    assert (out / "student.safetensors").read_bytes() == before
+    found = json.loads((out / "results.json").read_text())
+    assert found["student"]["loss_curve"] == distilled["student"]["loss_curve"]
+
+
+def test_a_model_can_explain_itself(run, place):
+    out = place / "out"
+    options = ["--student", "self", "--limit", 2, "--layers", "2", "--normalize", "max"]
+    assert run("explain", *model(place), *options, "--out", out).exit_code == 0
+    found = json.loads((out / "results.json").read_text())
+    assert found["student"] is None
+    assert list(found["layers"]) == ["2"]
+    first = found["images"][0]["methods"]
+    assert first["Layer sum"] == first["Last-layer Grad-CAM"]  # there is one layer
+    assert not (out / "student.safetensors").exists()
+    assert "KL divergence" not in (out / "report.html").read_text()
+
+
+def test_a_function_is_explained_through_a_student(run, place):
+    (place / "names.txt").write_text("cat\n<i>dog</i>\ncow\n")
+    out = place / "out"
+    options = ["--output-kind", "probs", "--classes", place / "names.txt", "--limit", 2]
+    result = run("explain", *model(place, "ask"), *QUICKLY, *options, "--out", out)
+    assert result.exit_code == 0
+    found = json.loads((out / "results.json").read_text())
+    assert {image["predicted"] for image in found["images"]} <= {"cat", "<i>dog</i>", "cow"}
+    assert "<i>" not in (out / "report.html").read_text()
+
+
+def test_weights_are_read_from_every_kind_of_file(run, place):
+    from safetensors.torch import save_file
+
+    sys.path.insert(0, str(place))
+    try:
+        import net
+    finally:
+        sys.path.remove(str(place))
+    state = {name: value + 1 for name, value in net.make().state_dict().items()}
+    save_file(state, place / "w.safetensors")
+    torch.save(state, place / "w.pt")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, place / "w.pth")
+    answers = []
+    for file in ("w.safetensors", "w.pt", "w.pth"):
+        out = place / file.replace(".", "-")
+        options = [
+            "--student",
+            "self",
+            "--limit",
+            1,
+            "--methods",
+            "random",
+            "--weights",
+            place / file,
+        ]
+        assert run("explain", *model(place), *options, "--out", out).exit_code == 0
+        answers.append(json.loads((out / "results.json").read_text())["images"][0]["probability"])
+    assert len(set(answers)) == 1
+
+
+def test_the_student_s_doubtful_agreement_is_said_and_shown(run, place):
+    # A student that does not learn at all: its last layer is fixed at zero.
+    (place / "dull.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),\n"
+        "                        nn.Linear(2, 3))\n"
+        "    nn.init.zeros_(net[3].weight).requires_grad_(False)\n"
+        "    net[3].bias.requires_grad_(False).copy_(__import__('torch').tensor([-9., -9., -9.]))\n"
+        "    return net\n"
+    )
+    out = place / "out"
+    student = ["--student", f"{place / 'dull.py'}:make"]
+    result = run("explain", *model(place), *QUICKLY, *student, "--limit", 2, "--out", out)
+    assert result.exit_code == 0
+    agreement = json.loads((out / "results.json").read_text())["student"]["agreement"]
+    shown = "Do not trust the Grad-CAM maps below." in (out / "report.html").read_text()
+    said = "warning: the student agrees with the black box" in result.stderr
+    assert shown == said == (agreement < 0.7)
+
+
+def test_help_is_quick_because_torch_waits():
+    code = (
+        "import sys; sys.argv = ['x', 'explain', '--help']\n"
+        "from captum_blackbox.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--student-weights" in done.stdout

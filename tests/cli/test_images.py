@@ -1,0 +1,88 @@
+"""Image files become what torchvision would make of them."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.models import ResNet18_Weights, ViT_B_16_Weights, get_model_weights
+
+from captum_blackbox.cli.images import Preparation, choose_preparation, load_images
+from captum_blackbox.cli.options import PresetName
+
+
+def save(path, shape=(60, 80, 3), **settings):
+    pixels = np.random.default_rng(0).integers(0, 256, size=shape, dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **settings)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        ResNet18_Weights.IMAGENET1K_V1,
+        ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1,
+        get_model_weights("efficientnet_b3").DEFAULT,
+    ],
+    ids=str,
+)
+def test_torchvision_s_weights_bring_their_own_preparation(tmp_path, weights):
+    save(tmp_path / "a.png")
+    preparation = choose_preparation(None, None, None, None, weights.transforms())
+    with Image.open(tmp_path / "a.png") as image:
+        expected = weights.transforms()(image)
+    torch.testing.assert_close(
+        load_images([tmp_path], preparation).inputs[0], expected, rtol=0, atol=1e-6
+    )
+
+
+def test_the_imagenet_preset_is_torchvision_s_evaluation(tmp_path):
+    save(tmp_path / "a.png")
+    preset = choose_preparation(None, None, None, PresetName.IMAGENET)
+    with Image.open(tmp_path / "a.png") as image:
+        expected = ResNet18_Weights.IMAGENET1K_V1.transforms()(image)
+    torch.testing.assert_close(
+        load_images([tmp_path], preset).inputs[0], expected, rtol=0, atol=1e-6
+    )
+
+
+def test_options_win_over_a_preset():
+    chosen = choose_preparation(64, None, "2,2,2", PresetName.HALF)
+    assert chosen == Preparation(64, 73, (0.5, 0.5, 0.5), (2.0, 2.0, 2.0))
+
+
+def test_one_mean_makes_grey_images(tmp_path):
+    save(tmp_path / "a.png")
+    loaded = load_images([tmp_path], choose_preparation(16, "0.5", "0.5", None))
+    assert loaded.inputs.shape == (1, 1, 16, 16)
+    torch.testing.assert_close(loaded.inputs, loaded.pictures * 2 - 1)
+
+
+def test_folders_are_read_in_order_and_to_any_depth(tmp_path):
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    (tmp_path / ".cache").mkdir()
+    for name in ("c.png", "a.jpg", "b/deep/x.bmp", ".cache/hidden.png", ".hidden.png"):
+        save(tmp_path / name)
+    (tmp_path / "text.txt").write_text("no image")
+    loaded = load_images([tmp_path], choose_preparation(16, "0,0,0", "1,1,1", None))
+    assert loaded.names == ("a.jpg", "b/deep/x.bmp", "c.png")
+    assert loaded.skipped == {"text.txt": "not an image"}
+
+
+def test_what_is_no_image_is_listed_even_beyond_the_limit(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path / name)
+    (tmp_path / "z.txt").write_text("no image")
+    loaded = load_images([tmp_path], choose_preparation(16, "0", "1", None), limit=1)
+    assert (loaded.names, loaded.left) == (("a.png",), 2)
+    assert loaded.skipped == {"z.txt": "not an image"}
+
+
+def test_a_photograph_is_turned_upright(tmp_path):
+    turned = Image.fromarray(
+        np.array([[255, 255], [0, 0]], dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    )
+    exif = turned.getexif()
+    exif[0x0112] = 3  # upside down
+    turned.save(tmp_path / "a.png", exif=exif)
+    picture = load_images([tmp_path], choose_preparation(16, "0", "1", None)).pictures[0, 0]
+    assert picture[0].mean() == 0
+    assert picture[-1].mean() == 1

@@ -1,0 +1,163 @@
+"""The page: complete in itself, harmless, readable by machines that read to people."""
+
+import base64
+import dataclasses
+import io
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from PIL import Image
+
+from captum_blackbox.report import (
+    Difference,
+    ExplainedImage,
+    ExplanationPage,
+    LayerResult,
+    MethodResult,
+    MethodSummary,
+    StudentSummary,
+    heat_png,
+    picture_png,
+    render,
+)
+
+EVIL = """<script>alert('x')</script>"><img src=x onerror=y>&amp;'"""
+PNG = picture_png(torch.rand(3, 8, 8), edge=8)
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes and text, and insists that every tag is closed."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.text = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page(text="a name", **changes):
+    method = MethodResult(text, PNG, 0.125, 0.875, 0.5)
+    image = ExplainedImage(
+        name=text,
+        picture=PNG,
+        predicted=text,
+        probability=0.75,
+        student_predicted=text + "!",
+        truth=text + "?",
+        methods=[method],
+        deletion=PNG,
+        insertion=PNG,
+        layers=[LayerResult(text, heat_png(torch.rand(4, 4)), 1.0)],
+    )
+    full = ExplanationPage(
+        title=text,
+        lead=text,
+        reference=text,
+        images_judged=1,
+        methods=[
+            MethodSummary(text, 0.125, 0.875, None, None, 0.5),
+            MethodSummary(
+                "b", 0.25, 0.5, Difference(-0.1, -0.2, -0.05), Difference(0.0, -1.0, 1.0), 0.5
+            ),
+        ],
+        deletion=PNG,
+        insertion=PNG,
+        images=[image],
+        layers={text: PNG},
+        student=StudentSummary(0.9, 0.1, None, 12345, text, 0.7, PNG),
+        notes=[text],
+        skipped={text: text},
+        settings={text: text},
+        links={text: "results.json"},
+    )
+    return dataclasses.replace(full, **changes)
+
+
+def test_every_text_is_escaped():
+    harmless, evil = Reader(render(page())), Reader(render(page(EVIL)))
+    assert [tag for tag, _ in evil.tags] == [tag for tag, _ in harmless.tags]
+    assert not evil.all("script")
+    assert not any(name.startswith("on") for _, attributes in evil.tags for name in attributes)
+    assert "".join(evil.text).count(EVIL) >= 15
+    assert evil.all("img")[2]["alt"] == EVIL
+
+
+def test_every_picture_has_a_description_and_travels_inside_the_page():
+    images = Reader(render(page())).all("img")
+    assert len(images) == 9
+    for attributes in images:
+        assert attributes["alt"].strip()
+        head, _, data = attributes["src"].partition(",")
+        assert head == "data:image/png;base64"
+        Image.open(io.BytesIO(base64.b64decode(data, validate=True))).load()
+
+
+def test_nothing_is_loaded_from_elsewhere():
+    text = render(page())
+    reader = Reader(text)
+    assert "http" not in text
+    assert not reader.all("link")
+    assert not reader.all("script")
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_the_page_can_be_read_without_seeing_it():
+    reader = Reader(render(page()))
+    assert reader.all("html") == [{"lang": "en"}]
+    assert all(each.get("scope") in {"col", "row"} for each in reader.all("th"))
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [each["href"][1:] for each in reader.all("a") if each["href"].startswith("#")]
+    labels = [
+        attributes["aria-labelledby"]
+        for _, attributes in reader.tags
+        if "aria-labelledby" in attributes
+    ]
+    assert set(targets + labels) <= set(ids)
+    assert len(reader.all("h1")) == 1
+    assert [each for each in reader.all("meta") if each.get("name") == "viewport"]
+
+
+def test_numbers_are_printed_as_they_are():
+    text = " ".join("".join(Reader(render(page())).text).split())
+    for number in ("0.125", "0.875", "−0.100 [−0.200, −0.050] better", "12 345", "90.0 %"):
+        assert number in text
+    assert "0.000 [−1.000, 1.000] worse" not in text
+
+
+@pytest.mark.parametrize(("agreement", "warned"), [(0.69, True), (0.7, False)])
+def test_a_student_that_disagrees_is_announced(agreement, warned):
+    student = StudentSummary(agreement, 0.1, 0.5, 10, "held-out images", 0.7)
+    text = "".join(Reader(render(page(student=student, notes=()))).text)
+    assert ("Do not trust the Grad-CAM maps below." in text) == warned
+
+
+def test_a_model_that_explains_itself_has_no_student_on_its_page():
+    text = "".join(Reader(render(page(student=None, notes=()))).text)
+    assert "KL divergence" not in text
+    assert "those of the student" not in text
+
+
+def test_a_page_without_extras_is_still_a_page():
+    bare = ExplanationPage("t", "l", "r", 2, (), PNG, PNG, ())
+    reader = Reader(render(bare))
+    assert len(reader.all("img")) == 2
+    assert not reader.all("details")
