@@ -127,7 +127,7 @@ def _method(name: str, explained: Explained) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for game, curves in (("deletion", explained.deletion), ("insertion", explained.insertion)):
         areas = area(curves[name])
-        found[game] = float(areas[0])
+        found[game] = float(areas.mean())
         found[f"{game}_difference"] = (
             None
             if name == REFERENCE or REFERENCE not in curves

@@ -286,7 +286,7 @@ def test_loss_is_computed_in_float32_at_least(dtype):
         ),
     ],
 )
-def test_settings_that_do_not_exist_are_named(output, settings, message):
+def test_settings_that_do_not_exist_are_named(output, settings, message, as_users_call):
     with pytest.raises(InputError) as error:
         check_loss(output, **{"loss": "kl", "topk": "uniform", **settings})
     assert str(error.value) == message
