@@ -25,9 +25,9 @@ from captum_blackbox import metrics
 
 # (images, questions, epochs, masks of RISE, images of the layers' importance)
 DEFAULTS = {
-    "demo": (200, 3000, 8, 2000, 100),
-    "cifar": (200, 12000, 10, 2000, 100),
-    "imagenet": (40, 0, 0, 1000, 16),
+    "demo": (160, 3000, 8, 500, 24),
+    "cifar": (200, 12000, 10, 500, 24),
+    "imagenet": (20, 0, 0, 300, 5),
 }
 RESAMPLES = 10_000
 AT_ONCE = 8

@@ -17,7 +17,7 @@ from captum_blackbox.concepts import SCENE_CLASSES, Scenes
 from captum_blackbox.demo import load_demo_network
 from captum_blackbox.student import TransferSet, distill, student_network
 
-CALIBRATION = 16
+CALIBRATION = 8
 JUDGING = 300
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 WORK = Path(__file__).parent / ".work"

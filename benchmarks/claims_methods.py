@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping
 
 import torch
 from claims_data import Study
+from scipy.optimize import nnls
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from captum_blackbox import RISE, DistilledLayerSumGradCAM, metrics
+from captum_blackbox.student.rise import draw_masks, render_masks
 
 STEPS = 28
+MASKS = 200
 
 
 class Subject:
@@ -55,6 +58,29 @@ class Subject:
         inserted, deleted = self._of_layers(metrics.insertion), self._of_layers(metrics.deletion)
         return {name: inserted[name] - deleted[name] for name in inserted}
 
+    @property
+    def layer_answers(self) -> dict[str, float]:
+        """Layer → weight with which the maps, summed, foretell the box's answers to masked images.
+
+        Non-negative least squares on the calibration images: how much of each layer's map (scaled
+        to a total of 1) a mask keeps, against the probability that is left.
+        """
+        if "answers" not in self.learned:
+            kept, answers = [], []
+            images = self.study.calibration
+            targets = self.study.box(images).argmax(1)
+            masks = render_masks(draw_masks(MASKS, 7, 0.5, seed=0), tuple(images.shape[2:]))
+            layers = self.explainer("l1").attribute_per_layer(images, targets)
+            for i, image in enumerate(tqdm(images, desc="calibration", unit="image")):
+                maps = torch.stack([each[i].flatten() for each in layers.values()])
+                left = self.study.box(masks[:, None] * image)[:, targets[i]]
+                share = masks.flatten(1) @ maps.T
+                kept.append(share - share.mean(0))
+                answers.append(left - left.mean())
+            weights, _ = nnls(torch.cat(kept).double().numpy(), torch.cat(answers).double().numpy())
+            self.learned["answers"] = dict(zip(layers, weights.round(5).tolist(), strict=True))
+        return self.learned["answers"]
+
     def _of_layers(self, game: Callable[..., metrics.Game]) -> dict[str, float]:
         if game.__name__ not in self.learned:
             images = self.study.calibration
@@ -83,6 +109,7 @@ WEIGHTINGS: Mapping[str, Callable[[Subject], Mapping[str, float]]] = {
     # Learned on the calibration images.
     "auc": lambda s: _shares({name: 1 - auc for name, auc in s.layer_auc.items()}),
     "gap": lambda s: _shares({name: max(0.0, gap) for name, gap in s.layer_gap.items()}),
+    "answers": lambda s: s.layer_answers,
     "best layer": lambda s: {min(s.layer_auc, key=s.layer_auc.__getitem__): 1.0},
 }
 
@@ -132,9 +159,10 @@ STUDENT_METHODS: Mapping[str, Method] = {
     REFERENCE: last_layer,
     "sum": layer_sum(),
     **{f"sum, {name}": layer_sum(name) for name in ("max", "minmax", "l1", "l2")},
-    **{f"sum, {name}": layer_sum(weighting=name) for name in WEIGHTINGS},
+    **{f"sum, {name}": layer_sum(weighting=name) for name in WEIGHTINGS if name != "answers"},
     "sum, l1, by cell": layer_sum("l1", "by cell"),
     "sum, l1, gap": layer_sum("l1", "gap"),
+    "sum, l1, answers": layer_sum("l1", "answers"),
     "last + sum": last_and_sum,
 }
 
