@@ -25,7 +25,7 @@ from captum_blackbox import metrics
 
 # (images, questions, epochs, masks of RISE, images of the layers' importance)
 DEFAULTS = {
-    "demo": (160, 3000, 8, 500, 24),
+    "demo": (160, 3000, 10, 500, 24),
     "cifar": (200, 12000, 10, 500, 24),
     "imagenet": (20, 0, 0, 300, 5),
 }

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from captum_blackbox import BlackBox
 from captum_blackbox.concepts import SCENE_CLASSES, Scenes
 from captum_blackbox.demo import load_demo_network
-from captum_blackbox.student import TransferSet, distill, student_network
+from captum_blackbox.student import TransferSet, distill
+from captum_blackbox.student.networks import SmallCNN
 
 CALIBRATION = 8
 JUDGING = 300
@@ -82,10 +83,11 @@ def demo(plan: Plan) -> Study:
     student, report = taught(
         "demo",
         BlackBox(network, output="logits", cache=":memory:"),
-        Scenes(min(1500, plan.questions), seed=asked).images,
+        Scenes(min(2000, plan.questions), seed=asked).images,
         Scenes(JUDGING, seed=judging).images,
         len(SCENE_CLASSES),
         plan,
+        width=12,
     )
     return Study(
         BlackBox(network, output="logits"),
@@ -113,6 +115,7 @@ def cifar(plan: Plan) -> Study:
         judging,
         len(classes),
         plan,
+        width=16,
     )
     return Study(
         BlackBox(network, output="logits"),
@@ -150,7 +153,13 @@ STUDIES: Mapping[str, Callable[[Plan], Study]] = {
 
 
 def taught(
-    name: str, box: BlackBox, asked: Tensor, judging: Tensor, classes: int, plan: Plan
+    name: str,
+    box: BlackBox,
+    asked: Tensor,
+    judging: Tensor,
+    classes: int,
+    plan: Plan,
+    width: int,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Return a student taught by the answers of ``box`` alone, and how that went.
 
@@ -158,7 +167,7 @@ def taught(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        student = student_network("small_cnn", classes).to(plan.device)
+        student = SmallCNN(classes, width=width).to(plan.device)
     checkpoint = WORK / f"{name}-{plan.questions}-{plan.epochs}-{plan.seed}.safetensors"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the report says how far the student agrees
@@ -167,6 +176,8 @@ def taught(
             student,
             TransferSet(asked, plan.questions, seed=plan.seed),
             epochs=plan.epochs,
+            batch_size=32,
+            optimizer=lambda weights: torch.optim.Adam(weights, lr=3e-3),
             validation=judging,
             checkpoint=checkpoint,
             seed=plan.seed,

@@ -39,6 +39,10 @@ class QueryBudgetError(CaptumBlackboxError, RuntimeError):
     """A query was refused because it would exceed the budget; nothing was asked."""
 
 
+class TrainingError(CaptumBlackboxError, ArithmeticError):
+    """Training went astray: the loss is no number."""
+
+
 class ArtifactError(CaptumBlackboxError, ValueError):
     """A file does not belong to the model, data or settings it is used with."""
 

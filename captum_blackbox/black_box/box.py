@@ -142,6 +142,11 @@ class BlackBox:
         """How many images were answered; with a cache file, by all runs that shared it."""
         return self._asked if self._ledger is None else self._ledger.queries
 
+    @property
+    def asked(self) -> int:
+        """How many images this object asked itself; without a cache file the same as queries."""
+        return self._asked
+
     def __call__(self, images: Tensor) -> Scores:
         """Return probabilities ``(N, num_classes)`` on the device of ``images``, float32 or wider.
 
@@ -219,9 +224,8 @@ class BlackBox:
             ) from error
         # What was answered was paid for, also where the answer turns out to be unusable.
         classes = self.num_classes
-        if self._ledger is None:
-            self._asked += len(batch)
-        else:
+        self._asked += len(batch)
+        if self._ledger is not None:
             self._ledger.count(len(batch))
             classes = classes or self._ledger.entry("num_classes")
         answers = checked_answers(raw, self.output, len(batch), classes)

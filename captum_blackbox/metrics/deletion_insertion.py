@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -187,29 +187,45 @@ def _play(
     step = _at_least_one("step", math.ceil(pixels / _DEFAULT_STEPS) if step is None else step)
     at_once = _at_least_one("batch_size", box.batch_size if batch_size is None else batch_size)
     ranks = _ranks(attributions, images, game, order)
-    taken = substrate_images(images, substrate)
-    start, finish = (images, taken) if game == "deletion" else (taken, images)
+    empty = substrate_images(images, substrate)
+    start, finish = (images, empty) if game == "deletion" else (empty, images)
     # Everything is checked: only now may queries be spent.
     scores = ClassScores(box, images, target, score)
     steps = math.ceil(pixels / step)
+    taken = torch.arange(steps + 1, dtype=torch.int32, device=images.device) * min(step, pixels)
     parts = []
     with tqdm(total=len(images) * (steps + 1), desc=game, disable=not show_progress) as bar:
-        for rows, numbers in _image_and_step(len(images), steps + 1, at_once, images.device):
-            replaced = ranks[rows] < (numbers * step).view(-1, 1, 1)
-            states = torch.where(replaced[:, None], finish[rows], start[rows])
+        for states, rows in _states(start, finish, ranks, taken.view(-1, 1, 1), at_once):
             parts.append(scores(states, rows))
             bar.update(len(rows))
     curve = torch.cat(parts).view(len(images), steps + 1)
     return Game(curve, torch.trapezoid(curve, dim=1) / steps)
 
 
-def _image_and_step(
-    images: int, steps: int, at_once: int, device: torch.device
-) -> Iterator[tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]]:
-    """Go through all pairs of image and step, image by image."""
-    for first in range(0, images * steps, at_once):
-        pairs = torch.arange(first, min(first + at_once, images * steps), device=device)
-        yield pairs // steps, pairs % steps
+def _states(
+    start: Images,
+    finish: Images,
+    ranks: Ranks,
+    taken: Int32[Tensor, "steps 1 1"],
+    at_once: int,
+) -> Iterator[tuple[Tensor, Int64[Tensor, " n"]]]:
+    """Yield what the images become, image by image and step by step, and whose state each is.
+
+    ``taken`` says how many pixels are replaced at each step.
+    """
+    steps = len(taken)
+    total = len(start) * steps
+    for first in range(0, total, at_once):
+        last = min(first + at_once, total)
+        states = start.new_empty((last - first, *start.shape[1:]))
+        for image in range(first // steps, (last - 1) // steps + 1):
+            # The part of the batch that belongs to one image, so that nothing is gathered.
+            offset = image * steps
+            begin, end = max(first, offset), min(last, offset + steps)
+            replaced = (ranks[image] < taken[begin - offset : end - offset])[:, None]
+            part = states[begin - first : end - first]
+            torch.where(replaced, finish[image], start[image], out=part)
+        yield states, torch.arange(first, last, device=start.device) // steps
 
 
 def _ranks(

@@ -4,7 +4,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -82,6 +81,8 @@ def blur_kernel() -> np.ndarray:
         >>> blur_kernel().round(3)[:6]
         array([0.088, 0.089, 0.09 , 0.092, 0.093, 0.094])
     """
+    from scipy.ndimage import gaussian_filter1d  # half of the time that importing this would take
+
     impulse = np.zeros(_BLUR_SIZE)
     impulse[_BLUR_SIZE // 2] = 1.0
     return np.asarray(gaussian_filter1d(impulse, _BLUR_SIGMA))

@@ -18,8 +18,7 @@ from captum_blackbox.black_box import BlackBox, as_black_box
 from captum_blackbox.errors import ArtifactError, ExplanationWarning, InputError
 from captum_blackbox.hooks import Layers, evaluating
 from captum_blackbox.shapes import Target
-from captum_blackbox.student.distillation_report import DistillationReport
-from captum_blackbox.student.distiller import distill
+from captum_blackbox.student.distillation import DistillationReport, distill
 from captum_blackbox.student.grad_cam import (
     LayerSumGradCAM,
     LayerWeights,

@@ -69,6 +69,7 @@ def test_a_file_of_claims_has_an_area_for_each_image_method_and_game(name):
     assert found["data"]["explained"][0] == count
     assert re.fullmatch("[0-9a-f]{64}", found["data"]["sha256"])
     assert set(found["baselines"]) == set(BOX_METHODS)
+    assert found["students"]
     for entry in found["students"].values():
         assert 0 <= entry["agreement"] <= 1
         assert set(entry["methods"]) == set(STUDENT_METHODS)
@@ -88,6 +89,7 @@ def test_a_file_of_claims_has_an_area_for_each_image_method_and_game(name):
 def test_the_differences_follow_from_the_areas(name):
     found = load(name)
     for entry in found["students"].values():
+        assert entry["differences"], "the run did not end: start claims.py again"
         again = claims.differences(entry["methods"] | found["baselines"])
         assert set(again) == set(entry["differences"])
         for method, games in again.items():

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from captum_blackbox.black_box import Answers, BlackBox, OutputKind
 from captum_blackbox.errors import InputError, OutputError, ShapeError
 from captum_blackbox.hooks import evaluating
-from captum_blackbox.student.batches import Batches, Data
-from captum_blackbox.student.losses import (
+from captum_blackbox.student.distillation.batches import Batches, Data
+from captum_blackbox.student.distillation.losses import (
     TopKMode,
     best_class,
     centred,
@@ -51,7 +51,7 @@ def evaluate(
     Args:
         box: The black box.
         student: Gives logits ``(N, classes)``; it runs in evaluation mode and is left as it was.
-        data: Images as for :func:`captum_blackbox.student.distiller.distill`; labels are ignored.
+        data: Images as for :func:`~captum_blackbox.student.distill`; labels are ignored.
         student_preprocess: Applied to the images before the student sees them.
         batch_size: Images in one question, where ``data`` is no loader.
         topk: How a top-k answer stands for all classes.

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from captum_blackbox.errors import InputError, ShapeError
-from captum_blackbox.student.random_state import generator_from
+from captum_blackbox.student.distillation.random_state import generator_from
 
 Data: TypeAlias = DataLoader[Any] | Dataset[Any] | Tensor | Sequence[Any]
 """Images, or pairs (image, label): a loader, a map-style data set, a list, or ``(N, C, H, W)``."""

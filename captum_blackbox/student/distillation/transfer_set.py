@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from captum_blackbox.errors import InputError, ShapeError
-from captum_blackbox.student.random_state import generator_from
+from captum_blackbox.student.distillation.random_state import generator_from
 
 
 class TransferSet(Dataset[Tensor]):

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from captum_blackbox.black_box import BlackBox
 from captum_blackbox.errors import ExplanationWarning, InputError
 from captum_blackbox.hooks import evaluating
-from captum_blackbox.student.batches import Batches, Data
-from captum_blackbox.student.distillation_report import DistillationReport
-from captum_blackbox.student.losses import Loss, TopKMode, check_loss
-from captum_blackbox.student.processes import Processes
-from captum_blackbox.student.random_state import random_state_kept
-from captum_blackbox.student.settings import Settings
-from captum_blackbox.student.training import OptimizerFactory, Training
+from captum_blackbox.student.distillation.batches import Batches, Data
+from captum_blackbox.student.distillation.losses import Loss, TopKMode, check_loss
+from captum_blackbox.student.distillation.processes import Processes
+from captum_blackbox.student.distillation.random_state import random_state_kept
+from captum_blackbox.student.distillation.report import DistillationReport
+from captum_blackbox.student.distillation.settings import Settings
+from captum_blackbox.student.distillation.training import OptimizerFactory, Training
 
 
 def distill(
@@ -75,7 +75,7 @@ def distill(
         temperature: ``T`` of the loss, positive.
         alpha: Weight of the box's answers against hard labels, from 0 to 1; by default 0.9 if the
             data has labels and 1 otherwise. Without labels the hard labels are the box's own.
-        loss: ``"kl"`` or ``"mse"``, see :func:`captum_blackbox.student.losses.distillation_loss`.
+        loss: ``"kl"`` or ``"mse"``, see ``losses.distillation_loss``.
         topk: How a top-k answer stands for all classes: ``"uniform"``, ``"bucket"`` or
             ``"renormalize"``.
         label_smoothing: Of hard labels, from 0 to 1.

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from captum_blackbox.artifacts import save_artifact
 from captum_blackbox.black_box import BlackBox
-from captum_blackbox.student.distiller import distill
+from captum_blackbox.student.distillation.distiller import distill
 
 
 class Noisy(Dataset):

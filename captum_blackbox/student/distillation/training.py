@@ -14,21 +14,21 @@ from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
 from captum_blackbox.black_box import Answers, BlackBox, TopK
-from captum_blackbox.errors import InputError
+from captum_blackbox.errors import InputError, TrainingError
 from captum_blackbox.hooks import evaluating
-from captum_blackbox.student.batches import Batch, Batches
-from captum_blackbox.student.checkpoint import load_checkpoint, save_checkpoint
-from captum_blackbox.student.distillation_report import DistillationReport
-from captum_blackbox.student.evaluation import (
+from captum_blackbox.student.distillation.batches import Batch, Batches
+from captum_blackbox.student.distillation.checkpoint import load_checkpoint, save_checkpoint
+from captum_blackbox.student.distillation.evaluation import (
     Fidelity,
     FidelitySums,
     check_student,
     student_logits,
 )
-from captum_blackbox.student.losses import distillation_loss
-from captum_blackbox.student.processes import Processes
-from captum_blackbox.student.random_state import seed_everything
-from captum_blackbox.student.settings import Settings, run_header
+from captum_blackbox.student.distillation.losses import distillation_loss
+from captum_blackbox.student.distillation.processes import Processes
+from captum_blackbox.student.distillation.random_state import seed_everything
+from captum_blackbox.student.distillation.report import DistillationReport
+from captum_blackbox.student.distillation.settings import Settings, run_header
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], Optimizer]
 Weights: TypeAlias = dict[str, Tensor]
@@ -116,7 +116,7 @@ class Training:
         if self.progress.report is not None:
             return DistillationReport.from_dict(self.progress.report)
         self.processes.equalise([*self.student.parameters(), *self.student.buffers()])
-        before, asked = self.box.queries, self.progress.queries
+        before, asked = self.box.asked, self.progress.queries
         since, spent = time.monotonic(), self.progress.seconds
         self.processes.wait()
         if checkpoint is not None and self.progress.epoch == 0:
@@ -126,7 +126,7 @@ class Training:
             progress = self.progress
             while progress.report is None:
                 self._epoch(bar)
-                progress.queries = asked + self.processes.queries_since(self.box, before)
+                progress.queries = asked + self.processes.asked_since(self.box, before)
                 progress.seconds = spent + time.monotonic() - since
                 if progress.epoch == self.settings.epochs or self._is_out_of_patience():
                     progress.report = self._report().to_dict()
@@ -165,7 +165,7 @@ class Training:
         accelerator.backward(loss)
         total = self.processes.sum_gradients(self._parameters, loss.detach()).item()
         if not math.isfinite(total):
-            raise InputError(
+            raise TrainingError(
                 f"the loss became {total} in epoch {epoch + 1}, step {step}; lower the learning "
                 "rate, set max_gradient_norm, or look for NaN in the images"
             )

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from captum_blackbox.black_box import TopK
 from captum_blackbox.errors import InputError
-from captum_blackbox.student.losses import (
+from captum_blackbox.student.distillation.losses import (
     PROB_FLOOR,
     best_class,
     bucket_kl,

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from captum_blackbox.artifacts import load_artifact
 from captum_blackbox.black_box import BlackBox
-from captum_blackbox.student.distiller import distill
+from captum_blackbox.student.distillation.distiller import distill
 
 JOB = Path(__file__).with_name("distillation_job.py")
 

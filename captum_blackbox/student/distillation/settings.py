@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 
 from captum_blackbox.black_box import BlackBox
 from captum_blackbox.errors import InputError
-from captum_blackbox.student.batches import Batches
-from captum_blackbox.student.losses import Loss, TopKMode
-from captum_blackbox.student.processes import Processes
+from captum_blackbox.student.distillation.batches import Batches
+from captum_blackbox.student.distillation.losses import Loss, TopKMode
+from captum_blackbox.student.distillation.processes import Processes
 
 _RANGES = {
     "epochs": (1, math.inf),
@@ -27,7 +27,7 @@ _RANGES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a run trains, as for :func:`captum_blackbox.student.distiller.distill`.
+    """How a run trains, as for :func:`captum_blackbox.student.distillation.distiller.distill`.
 
     Raises:
         InputError: A number is out of range.

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from torch.utils.data import TensorDataset
 
 from captum_blackbox.errors import InputError, ShapeError
-from captum_blackbox.student.transfer_set import TransferSet
+from captum_blackbox.student.distillation.transfer_set import TransferSet
 
 
 def images(count=3, channels=3, height=12, width=10):

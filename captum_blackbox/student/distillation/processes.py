@@ -98,13 +98,6 @@ class Processes:
         summed_loss: Tensor = total[0]
         return summed_loss
 
-    def queries_since(self, box: BlackBox, before: int) -> int:
-        """Return how many images all processes asked since ``box.queries`` was ``before``."""
-        self.wait()
-        spent = box.queries - before
-        ledger = box._ledger  # noqa: SLF001 - is the count one for all, or one for each?
-        if ledger is not None and ledger.path != ":memory:":
-            # Nobody may ask on before all have read.
-            self.wait()
-            return spent
-        return int(self.sum(torch.tensor(spent)))
+    def asked_since(self, box: BlackBox, before: int) -> int:
+        """Return how many images all processes asked since ``box.asked`` was ``before``."""
+        return int(self.sum(torch.tensor(box.asked - before)))

@@ -15,8 +15,8 @@ from torch.testing import assert_close
 from captum_blackbox.artifacts import load_artifact
 from captum_blackbox.black_box import BlackBox
 from captum_blackbox.errors import ArtifactError, BlackBoxError
-from captum_blackbox.student.checkpoint import load_checkpoint, save_checkpoint
-from captum_blackbox.student.distiller import distill
+from captum_blackbox.student.distillation.checkpoint import load_checkpoint, save_checkpoint
+from captum_blackbox.student.distillation.distiller import distill
 
 JOB = Path(__file__).with_name("distillation_job.py")
 IMAGES = torch.rand(16, 1, 4, 4, generator=torch.Generator().manual_seed(0))

@@ -21,13 +21,14 @@ from captum_blackbox.errors import (
     OutputError,
     QueryBudgetError,
     ShapeError,
+    TrainingError,
 )
-from captum_blackbox.student.batches import Batches
-from captum_blackbox.student.distillation_report import DistillationReport
-from captum_blackbox.student.distiller import distill
-from captum_blackbox.student.evaluation import evaluate
+from captum_blackbox.student.distillation.batches import Batches
+from captum_blackbox.student.distillation.distiller import distill
+from captum_blackbox.student.distillation.evaluation import evaluate
+from captum_blackbox.student.distillation.report import DistillationReport
+from captum_blackbox.student.distillation.transfer_set import TransferSet
 from captum_blackbox.student.networks import SmallCNN, student_network
-from captum_blackbox.student.transfer_set import TransferSet
 
 
 def rand(*shape, seed=0, dtype=torch.float32):
@@ -564,7 +565,7 @@ def test_a_loss_that_is_no_number_ends_the_run():
     data[:, 0, 0, 0] = float("inf")
     student = small()
     box = BlackBox(lambda x: says(x[:, :, 1:]), output="logits")
-    with pytest.raises(InputError) as error:
+    with pytest.raises(TrainingError) as error:
         run(box, student, data)
     assert str(error.value) == (
         "the loss became nan in epoch 1, step 1; lower the learning rate, set max_gradient_norm, "
