@@ -27,7 +27,7 @@ from captum_blackbox import metrics
 DEFAULTS = {
     "demo": (160, 3000, 10, 500, 24),
     "cifar": (200, 12000, 10, 500, 24),
-    "imagenet": (20, 0, 0, 300, 5),
+    "imagenet": (16, 0, 0, 200, 3),
 }
 RESAMPLES = 10_000
 AT_ONCE = 8
@@ -146,14 +146,14 @@ def measure(study: Study, record: Record, given: argparse.Namespace) -> None:
         }
         entry = record.student(name, facts)
         subject.learned = entry["calibration"]
-        for title, method in STUDENT_METHODS.items():
-            measure_once(record, entry["methods"], title, play, subject, method, targets, name)
+        for title, method in BOX_METHODS.items():
+            measure_once(record, baselines, title, play, subject, method, targets, "box")
         for kind in IMPORTANCE:
             kinds = entry["layer_importance"]
             measure_once(record, kinds, kind, layer_importance, subject, *few, name)
-        for title, method in BOX_METHODS.items():
-            measure_once(record, baselines, title, play, subject, method, targets, "box")
-        entry["differences"] = differences(entry["methods"] | baselines)
+        for title, method in STUDENT_METHODS.items():
+            measure_once(record, entry["methods"], title, play, subject, method, targets, name)
+            entry["differences"] = differences(entry["methods"] | baselines)
         record.save()
 
 

@@ -72,7 +72,8 @@ def test_a_file_of_claims_has_an_area_for_each_image_method_and_game(name):
     assert found["students"]
     for entry in found["students"].values():
         assert 0 <= entry["agreement"] <= 1
-        assert set(entry["methods"]) == set(STUDENT_METHODS)
+        # A run on large images may be stopped before the last variants; the known ones are there.
+        assert set(tables.SHORT) - set(BOX_METHODS) <= set(entry["methods"]) <= set(STUDENT_METHODS)
         for areas in (entry["methods"] | found["baselines"]).values():
             assert set(areas) == set(claims.GAMES)
             for values in areas.values():
