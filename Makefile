@@ -7,6 +7,8 @@ BENCH_INSTALLED := $(VENV)/.installed-bench
 OUT ?= captum-blackbox-demo
 
 export MPLBACKEND := agg
+# One environment may serve several checkouts: it is this one that runs.
+export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all test-real lint format bench clean
@@ -27,7 +29,7 @@ $(BENCH_INSTALLED): $(INSTALLED)
 	touch $@
 
 demo: $(INSTALLED) ## Explain the built-in black box, offline; says where the report is
-	$(BIN)/captum-blackbox demo --out $(OUT)
+	$(BIN)/python -m captum_blackbox demo --out $(OUT)
 
 test: $(INSTALLED) ## Run the tests, doctests included, without the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow"
@@ -48,12 +50,12 @@ format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(BENCH_INSTALLED) ## Measure speed and claims; writes benchmarks/results and the README's tables
+bench: $(BENCH_INSTALLED) ## Measure speed; writes benchmarks/results and the README's tables
 	$(BIN)/python benchmarks/grad_cam.py
 	$(BIN)/python benchmarks/deletion.py
 	$(BIN)/python benchmarks/distillation.py
 	$(BIN)/python benchmarks/importing.py
 	$(BIN)/python benchmarks/tables.py
 
-clean: ## Remove the environment and what tools left behind
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+clean: ## Remove the environment .venv and what tools left behind
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,10 +1,11 @@
 """Results on disk: tensors with a JSON header, written whole or not at all, never a pickle."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,15 @@ def save_artifact(path: str | Path, tensors: Mapping[str, Tensor], header: Heade
         ArtifactError: The file cannot be written.
 
     Example:
-        >>> path = Path(tempfile.mkdtemp()) / "a.safetensors"
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "a.safetensors"
         >>> save_artifact(path, {"mean": torch.ones(2)}, {"kind": "example"})
         >>> load_artifact(path)
         ({'mean': tensor([1., 1.])}, {'kind': 'example'})
     """
+    other = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
+    if other:
+        raise ArtifactError(f"only tensors can be kept, and {other[0]!r} is none")
     # A copy of its own for each: safetensors refuses tensors that share memory.
     apart = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(header)
@@ -79,8 +84,9 @@ def check_header(path: str | Path, header: Header, expected: Header) -> None:
         >>> check_header("a", {"epochs": 2}, {"epochs": 3})
         Traceback (most recent call last):
         ...
-        captum_blackbox.errors.ArtifactError: 'a' does not belong here: epochs is 2 in the file, 3 here
-    """  # noqa: E501 - the message is one line
+        captum_blackbox.errors.ArtifactError: 'a' does not belong here: epochs is 2 in the file,
+        3 here; give another file, or the settings that this one was made with
+    """
     # Through JSON once, so that a tuple equals the list that it was saved as.
     here = json.loads(json.dumps(dict(expected)))
     differing = [
@@ -89,11 +95,16 @@ def check_header(path: str | Path, header: Header, expected: Header) -> None:
         if header.get(key) != value
     ]
     if differing:
-        raise ArtifactError(f"{str(path)!r} does not belong here: {'; '.join(differing)}")
+        raise ArtifactError(
+            f"{str(path)!r} does not belong here: {', '.join(differing)}; give another file, or "
+            "the settings that this one was made with"
+        )
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Return a hash of every weight and buffer of ``model``, with its name, shape and dtype.
+    """Return a hash of what ``model`` prints as and of every weight and buffer.
+
+    What a ``forward`` of one's own does beside its layers is not seen.
 
     Example:
         >>> model = nn.Linear(2, 2)
@@ -102,7 +113,7 @@ def fingerprint(model: nn.Module) -> str:
         >>> fingerprint(model) == before
         False
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(model).encode())
     for name, tensor in model.state_dict().items():
         if isinstance(tensor, Tensor):  # an extra state can be anything
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
@@ -123,25 +134,24 @@ def replaced_on_success(path: str | Path) -> Iterator[Path]:
     A reader, or a run that was killed, finds the old file or the new one, never half of it.
 
     Raises:
-        ArtifactError: The folder cannot be made or written.
+        ArtifactError: The file cannot be written.
     """
     path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot write {str(path)!r}: {error.strerror or error}; choose a folder that can be "
-            "written"
-        ) from error
-    temporary = Path(name)
-    try:
+        temporary.touch()
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArtifactError(
+            f"cannot write {str(path)!r}: {reason}; choose a file in a folder that can be written"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

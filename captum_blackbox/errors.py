@@ -1,5 +1,7 @@
 """Every exception and warning this library raises on purpose."""
 
+import sys
+import warnings
 from collections.abc import Sequence
 
 
@@ -70,3 +72,15 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """
     if value not in choices:
         raise InputError(f"{name} is one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def warn_user(message: str) -> None:
+    """Warn of a doubtful explanation, at the line of the first caller outside this and Captum."""
+    depth, frame = 2, sys._getframe(1)  # noqa: SLF001 - the documented way to a caller
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, ExplanationWarning, stacklevel=depth)
+
+
+def _is_ours(module: str) -> bool:
+    return module.split(".")[0] in {"captum", "captum_blackbox", "jaxtyping"}

@@ -11,6 +11,10 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/networks.py and tests/registry.py
 
+# Where a test names no device it means the CPU, also on a machine with a GPU, and full precision.
+os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+torch.backends.cudnn.allow_tf32 = False
+
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, max_examples=30)
 settings.register_profile("deep", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -110,7 +110,9 @@ class State:
         self.hooks = [
             (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
             for m in model.modules()
-        ]
+        ] + [len(m._backward_pre_hooks) for m in model.modules()]
+        self.hooks += [len(p._backward_hooks or {}) for p in model.parameters()]
+        self.places = [(p.device, p.dtype) for p in model.parameters()]
         self.training = [m.training for m in model.modules()]
         self.inplace = [getattr(m, "inplace", None) for m in model.modules()]
         self.forwards = ["forward" in vars(m) for m in model.modules()]
@@ -121,7 +123,14 @@ class State:
     def differences(self, other):
         names = [
             name
-            for name in ("hooks", "training", "inplace", "forwards", "requires_grad")
+            for name in (
+                "hooks",
+                "places",
+                "training",
+                "inplace",
+                "forwards",
+                "requires_grad",
+            )
             if getattr(self, name) != getattr(other, name)
         ]
         for a, b in zip(self.gradients, other.gradients, strict=True):

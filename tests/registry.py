@@ -13,12 +13,10 @@ class Explainer:
     Attributes:
         name: Of the class.
         make: Model → explainer.
-        reads_layers: It looks inside the model (rather than only calling it).
     """
 
     name: str
     make: Any
-    reads_layers: bool = True
 
 
 EXPLAINERS = [
@@ -27,7 +25,5 @@ EXPLAINERS = [
         "DistilledLayerSumGradCAM",
         lambda model: DistilledLayerSumGradCAM(BlackBox(model, output="logits"), model),
     ),
-    Explainer(
-        "RISE", lambda model: RISE(model, output="logits", masks=20, grid=4), reads_layers=False
-    ),
+    Explainer("RISE", lambda model: RISE(model, output="logits", masks=20, grid=4)),
 ]

@@ -44,7 +44,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_a_mismatch_is_refused_and_named_and_more_in_the_file_is_fine():
     check_header("f", {"kind": "x", "sizes": [1, 2], "extra": 0}, {"kind": "x", "sizes": (1, 2)})
-    message = r"'f' does not belong here: kind is 'x' in the file, 'y' here; seed is None in the file, 1 here"
+    message = r"'f' does not belong here: kind is 'x' in the file, 'y' here, seed is None in the file, 1 here; give another file, or the settings"
     with pytest.raises(ArtifactError, match=message):
         check_header("f", {"kind": "x"}, {"kind": "y", "seed": 1})
 
@@ -64,7 +64,9 @@ def test_what_cannot_be_read_is_named(tmp_path):
 
 def test_what_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtifactError, match="cannot write '.*file/a': .*; choose a folder"):
+    with pytest.raises(
+        ArtifactError, match="cannot write '.*file/a': .*; choose a file in a folder"
+    ):
         save_artifact(tmp_path / "file" / "a", {}, {})
 
 
@@ -78,4 +80,7 @@ def test_a_fingerprint_changes_with_a_weight_a_name_a_shape_and_a_buffer():
     prints.add(fingerprint(model))
     prints.add(fingerprint(nn.Sequential(model)))
     assert len(prints) == 6
+    linear = nn.Linear(2, 2)
+    bounded = nn.Sequential(linear, nn.Tanh())
+    assert fingerprint(bounded) != fingerprint(nn.Sequential(linear, nn.ReLU()))  # equal weights
     assert fingerprint(model) == fingerprint(model)

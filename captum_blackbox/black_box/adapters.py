@@ -67,7 +67,7 @@ class SklearnClassifier:
 
     def __call__(self, images: Tensor) -> Any:  # noqa: ANN401
         """Return probabilities ``(n, classes)``, or the positions of the labels in ``classes``."""
-        answer = self._ask(images.flatten(1).double().cpu().numpy())
+        answer = self._ask(images.flatten(1).cpu().double().numpy())
         if not self._answers_labels:
             return answer
         # Sorted by scikit-learn's rule.

@@ -23,10 +23,12 @@ from captum_blackbox.black_box.outputs import (
     probabilities,
 )
 from captum_blackbox.errors import (
+    ArtifactError,
     BlackBoxError,
     CaptumBlackboxError,
     InputError,
     QueryBudgetError,
+    check_choice,
 )
 from captum_blackbox.hooks import evaluating
 from captum_blackbox.shapes import Scores, check_images
@@ -99,6 +101,7 @@ class BlackBox:
         self.device = None if device is None else torch.device(device)
         self._asked = 0
         self._ledger = None if cache is None else self._open(cache)
+        self._versions = _versions(fn)
 
     @classmethod
     def from_numpy(
@@ -186,9 +189,17 @@ class BlackBox:
     def _answer(self, batch: Tensor, place: str) -> Columns:
         prepared = self._prepared(batch)
         if self._ledger is not None:
+            self._check_weights()
             return self._recall(self._ledger, prepared, place)
         # A function that writes to its input must not reach the caller's images.
         return self._ask(prepared.clone() if prepared is batch else prepared, place)
+
+    def _check_weights(self) -> None:
+        if _versions(self.fn) != self._versions:
+            raise ArtifactError(
+                "the weights of the black box changed after its cache was opened, and the answers "
+                "in it are those of the old ones; make a new BlackBox with another cache"
+            )
 
     def _recall(self, ledger: Ledger, batch: Tensor, place: str) -> Columns:
         keys = content_keys(batch)
@@ -199,7 +210,7 @@ class BlackBox:
                 known = ledger.read(keys)
                 new = {key: i for i, key in enumerate(keys) if key not in known}
                 if new:
-                    self._check_budget(len(new))
+                    self._check_budget(len(new), self.queries)
                     answers = self._ask(batch[list(new.values())], place)
                     rows = dict(zip(new, encoded(answers), strict=True))
                     ledger.write(rows)
@@ -253,22 +264,22 @@ class BlackBox:
         return batch if device is None else batch.to(device)
 
     def _check_budget_of(self, batches: Sequence[Tensor]) -> None:
-        more = sum(map(len, batches))
-        if self._ledger is not None and self._exceeds_budget(more):
+        if self.query_budget is None:
+            return
+        spent, more = self.queries, sum(map(len, batches))
+        if self._ledger is not None and spent + more > self.query_budget:
             # Only near the end of the budget does it matter how many of them are new.
             keys = {key for batch in batches for key in content_keys(self._prepared(batch))}
-            more = len(keys) - len(self._ledger.read(list(keys)))
-        self._check_budget(more)
+            with self._ledger.asking():  # while nobody is between counting and writing
+                spent, more = self.queries, len(keys) - len(self._ledger.read(list(keys)))
+        self._check_budget(more, spent)
 
-    def _check_budget(self, more: int) -> None:
-        if more > 0 and self._exceeds_budget(more):
+    def _check_budget(self, more: int, spent: int) -> None:
+        if self.query_budget is not None and more > 0 and spent + more > self.query_budget:
             raise QueryBudgetError(
                 f"{more} more images would exceed the budget of {self.query_budget}: "
-                f"{self.queries} were asked; these were not"
+                f"{spent} were asked; these were not"
             )
-
-    def _exceeds_budget(self, more: int) -> bool:
-        return self.query_budget is not None and self.queries + more > self.query_budget
 
     def _open(self, cache: str | Path) -> Ledger:
         model = fingerprint(self.fn) if isinstance(self.fn, nn.Module) else None
@@ -295,6 +306,12 @@ def as_black_box(box_or_model: BlackBox | Callable[..., Any], output: OutputKind
     return BlackBox(box_or_model, output=output)
 
 
+def _versions(fn: Callable[..., Any]) -> tuple[int, ...]:
+    if not isinstance(fn, nn.Module):
+        return ()
+    return tuple(each._version for each in (*fn.parameters(), *fn.buffers()))  # noqa: SLF001
+
+
 def _check_settings(
     fn: Callable[..., Any],
     output: OutputKind,
@@ -304,15 +321,16 @@ def _check_settings(
 ) -> None:
     if not callable(fn):
         raise InputError(f"a black box wraps something callable, got {type(fn).__name__}")
-    if output not in get_args(OutputKind):
-        raise InputError(f"output is one of {', '.join(get_args(OutputKind))}, got {output!r}")
+    check_choice("output", output, get_args(OutputKind))
     if num_classes is None and output in {"topk", "labels"}:
         raise InputError(
             f"output={output!r} does not tell how many classes there are; give num_classes"
         )
-    sizes: dict[str, Any] = {"num_classes": num_classes, "batch_size": batch_size}
-    for name, value in sizes.items():
-        if value is not None and (not isinstance(value, Integral) or int(value) < 1):
-            raise InputError(f"{name} must be an integer and at least 1, got {value!r}")
-    if query_budget is not None and query_budget < 0:
-        raise InputError(f"query_budget must not be negative, got {query_budget}")
+    numbers: dict[str, tuple[Any, int]] = {
+        "num_classes": (num_classes, 1),
+        "batch_size": (batch_size, 1),
+        "query_budget": (query_budget, 0),
+    }
+    for name, (value, least) in numbers.items():
+        if value is not None and (not isinstance(value, Integral) or int(value) < least):
+            raise InputError(f"{name} must be an integer and at least {least}, got {value!r}")

@@ -255,6 +255,19 @@ def _check_range(indices: Tensor, num_classes: int | None) -> None:
         )
 
 
+def rows_are_probabilities(scores: Tensor) -> bool:
+    """Say whether every row ``(classes,)``, of two classes or more, could be probabilities.
+
+    Example:
+        >>> rows_are_probabilities(torch.tensor([[0.25, 0.75]]))
+        True
+    """
+    if scores.shape[1] == 1:
+        return False
+    near = _near_one(_sums(scores), max(1e-4, _precision(scores)))
+    return bool(((scores.amin(1) >= 0) & near).all())
+
+
 def _sums(scores: Tensor) -> Tensor:
     # Not in float64, which some devices do not have.
     return scores.sum(1, dtype=torch.promote_types(scores.dtype, torch.float32))

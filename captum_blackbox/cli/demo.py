@@ -8,7 +8,7 @@ from captum_blackbox.black_box import BlackBox
 from captum_blackbox.cli import results as files
 from captum_blackbox.cli.messages import say
 from captum_blackbox.cli.models import device_named
-from captum_blackbox.cli.options import BUDGETS, BudgetName, DeviceName
+from captum_blackbox.cli.options import BUDGETS, BudgetName, DeviceName, as_typed
 from captum_blackbox.cli.presentation import write_everything
 from captum_blackbox.cli.run import METHODS, Plan, Subject, explain_images
 from captum_blackbox.concepts import SCENE_CLASSES, Scenes
@@ -71,10 +71,8 @@ def run_demo(out: Path, budget: BudgetName, device_name: DeviceName, seed: int) 
             "student": f"a convolutional network, {_WIDTH} channels wide",
             "questions": f"{_ASKED_SCENES} scenes without labels",
             "epochs": str(_EPOCHS),
-            "budget": f"{budget.value}: {plan.budget.masks} masks of RISE, "
-            f"{plan.budget.steps} steps of the games",
-            "device": str(device),
-            "seed": str(seed),
+            "budget": f"{plan.budget.masks} masks of RISE, {plan.budget.steps} steps of the games",
+            **as_typed(budget=budget, device=device, seed=seed),
         },
     )
     say(f"the page is {page.resolve()}")

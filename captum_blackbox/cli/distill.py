@@ -6,7 +6,7 @@ from pathlib import Path
 from captum_blackbox.cli import results as files
 from captum_blackbox.cli.images import load_images
 from captum_blackbox.cli.messages import say
-from captum_blackbox.cli.options import ModelOptions, StudentOptions
+from captum_blackbox.cli.options import BUDGETS, BudgetName, ModelOptions, StudentOptions, as_typed
 from captum_blackbox.cli.question import open_question
 from captum_blackbox.cli.teaching import taught_explainer
 
@@ -18,13 +18,17 @@ def run_distill(
     student: StudentOptions,
     *,
     images: Sequence[Path],
+    budget: BudgetName,
     seed: int,
     out: Path,
 ) -> None:
     """Teach a student, write it and how good it is, and say both."""
     question = open_question(options, out)
     loaded = load_images(images, question.preparation)
-    explainer = taught_explainer(question, student, loaded.inputs, out, seed=seed)
+    loaded.report_skipped()
+    explainer = taught_explainer(
+        question, student, loaded.inputs, out, budget=BUDGETS[budget], seed=seed
+    )
     report = explainer.report
     files.write_json(
         out / DISTILLATION_FILE,
@@ -32,11 +36,9 @@ def run_distill(
             "format": 1,
             "settings": {
                 "command": "distill",
-                "model": options.model,
-                "weights": options.weights,
-                "student": student.student,
-                "epochs": student.epochs,
-                "seed": seed,
+                **as_typed(options, student, images=images, budget=budget, seed=seed),
+                "preparation": str(question.preparation),
+                "budget": str(BUDGETS[budget]),
             },
             "versions": files.versions(),
             "queries": question.box.queries,
@@ -44,7 +46,5 @@ def run_distill(
             "skipped": loaded.skipped,
         },
     )
-    for name, reason in loaded.skipped.items():
-        say(f"skipped {name}: {reason}")
     say(str(report))
     say(f"the student is {(out / files.STUDENT_FILE).resolve()}")

@@ -14,15 +14,16 @@ from captum_blackbox.cli.options import (
     ModelOptions,
     NormalizeName,
     StudentOptions,
+    as_typed,
 )
 from captum_blackbox.cli.presentation import write_everything
 from captum_blackbox.cli.question import Question, open_question
 from captum_blackbox.cli.run import METHODS, Plan, Subject, explain_images
 from captum_blackbox.cli.teaching import SELF, taught_explainer
 from captum_blackbox.errors import InputError
+from captum_blackbox.report.comparison import FEW_IMAGES
 from captum_blackbox.student import DistilledLayerSumGradCAM
 
-_FEW = 10  # images below which an interval over images is too narrow
 _LEADS = {
     True: "The model was opened: the sum of its own Grad-CAMs over all layers explains each "
     "answer. Two games, played with the model itself, judge the maps.",
@@ -56,21 +57,38 @@ def run_explain(
     )
     question = open_question(options, out)
     opened = student.student == SELF
-    loaded = load_images(images, question.preparation, limit=limit)
+    # The images that teach are read whole; where they are those explained, too, only once.
+    together = not opened and not transfer
+    everything = load_images(images, question.preparation, limit=None if together else limit)
+    everything.report_skipped()
+    skipped, loaded = dict(everything.skipped), everything.first(limit)
     if loaded.left:
         say(f"explaining the first {len(loaded.names)} images, {loaded.left} are left (--limit)")
     names = None if layers is None else [name.strip() for name in layers.split(",")]
     if opened:
         network = _network(question, options.model)
+        question.count_classes(loaded.inputs)
         explainer = DistilledLayerSumGradCAM(
             question.box, network, names, normalize=normalize.value
         )
     else:
-        learning = load_images(transfer or images, question.preparation).inputs
+        learning = everything
+        if transfer:
+            learning = load_images(transfer, question.preparation)
+            learning.report_skipped()
+            skipped |= learning.skipped
         explainer = taught_explainer(
-            question, student, learning, out, seed=seed, layers=names, normalize=normalize
+            question,
+            student,
+            learning.inputs,
+            out,
+            budget=plan.budget,
+            seed=seed,
+            layers=names,
+            normalize=normalize,
         )
-    subject = Subject(loaded.inputs, loaded.pictures, loaded.names, question.class_names)
+    pictures = question.preparation.pictures(loaded.inputs)
+    subject = Subject(loaded.inputs, pictures, loaded.names, question.class_names)
     explained = explain_images(explainer, subject, plan, question.device)
     page = write_everything(
         out,
@@ -80,22 +98,26 @@ def run_explain(
         title=f"What {_short(options.model)} looks at",
         lead=_LEADS[opened],
         shown=limit,
-        skipped=loaded.skipped,
+        skipped=skipped,
         notes=_notes(loaded),
         settings={
             "command": "explain",
-            "model": options.model,
-            "weights": options.weights or "as the factory made them",
-            "answers": options.output_kind.value,
+            **as_typed(
+                options,
+                student,
+                images=images,
+                limit=limit,
+                transfer=transfer or None,
+                layers=layers,
+                normalize=normalize,
+                methods=methods,
+                budget=budget,
+                seed=seed,
+            ),
             "images": f"{len(loaded.names)} explained, {loaded.left} left out",
             "preparation": str(question.preparation),
-            "student": "the model itself" if opened else student.student,
-            **({} if opened else {"epochs": str(student.epochs)}),
-            "scaling of layers": normalize.value,
-            "budget": f"{budget.value}: {plan.budget.masks} masks of RISE, "
-            f"{plan.budget.steps} steps of the games",
+            "budget": str(plan.budget),
             "device": str(question.device),
-            "seed": str(seed),
         },
     )
     say(f"the page is {page.resolve()}")
@@ -120,12 +142,11 @@ def _network(question: Question, model: str) -> nn.Module:
 
 
 def _notes(loaded: LoadedImages) -> tuple[str, ...]:
-    if len(loaded.names) >= _FEW:
+    count = len(loaded.names)
+    if count >= FEW_IMAGES:
         return ()
-    return (
-        f"Only {len(loaded.names)} images were judged: the differences between methods below are "
-        "weak evidence.",
-    )
+    judged = "1 image was" if count == 1 else f"{count} images were"
+    return (f"Only {judged} judged: the differences between methods below are weak evidence.",)
 
 
 def _short(model: str) -> str:

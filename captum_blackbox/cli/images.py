@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,12 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 from tqdm.auto import tqdm
 
+from captum_blackbox.cli.messages import say
 from captum_blackbox.cli.options import PresetName
 from captum_blackbox.errors import InputError
 
 # What Pillow raises for files that are no images, broken or dangerously large.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-_HALF = (0.5, 0.5, 0.5)
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_MARGIN = 256 / 224  # torchvision's evaluation: the shorter side is 256 for a crop of 224
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,14 @@ class Preparation:
     std: tuple[float, ...]
     interpolation: InterpolationMode = InterpolationMode.BILINEAR
 
+    def __str__(self) -> str:
+        """Describe it in one line, for a person."""
+        mean, std = (", ".join(f"{each:g}" for each in values) for values in (self.mean, self.std))
+        return (
+            f"shorter side {self.resize} pixels ({self.interpolation.value}), centre "
+            f"{self.size} × {self.size}, minus {mean}, divided by {std}"
+        )
+
     def picture(self, path: Path) -> Tensor:
         """Read one file as ``(C, size, size)`` in [0, 1]."""
         with Image.open(path) as file:
@@ -54,8 +60,25 @@ class Preparation:
 
     def normalised(self, pictures: Tensor) -> Tensor:
         """Turn pictures ``(N, C, H, W)`` into the model's input."""
-        mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (self.mean, self.std))
+        mean, std = self._statistics()
         return (pictures - mean) / std
+
+    def pictures(self, inputs: Tensor) -> Tensor:
+        """Turn the model's input back into pictures in [0, 1]."""
+        mean, std = self._statistics()
+        return (inputs * std + mean).clamp(0, 1)
+
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (self.mean, self.std))
+        return mean, std
+
+
+_HALF = (0.5, 0.5, 0.5)
+_PRESETS = {
+    # Torchvision's evaluation.
+    PresetName.IMAGENET: Preparation(224, 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    PresetName.HALF: Preparation(224, 224, _HALF, _HALF),
+}
 
 
 @dataclass(frozen=True)
@@ -63,18 +86,30 @@ class LoadedImages:
     """Images that could be read.
 
     Attributes:
-        pictures: ``(N, C, size, size)`` in [0, 1].
-        inputs: The same, normalised.
+        inputs: As the model takes them, ``(N, C, size, size)``.
         names: Of the files, below their folder.
-        skipped: File → why it was left out.
-        left: How many further images were not read because of the limit.
+        skipped: Path of a file → why it was left out.
+        left: How many further images there are beyond the limit.
     """
 
-    pictures: Tensor
     inputs: Tensor
     names: tuple[str, ...]
     skipped: dict[str, str]
-    left: int
+    left: int = 0
+
+    def report_skipped(self) -> None:
+        """Tell which files were left out, and why."""
+        for path, reason in self.skipped.items():
+            say(f"skipped {path}: {reason}")
+
+    def first(self, limit: int) -> "LoadedImages":
+        """Return the first images only."""
+        return replace(
+            self,
+            inputs=self.inputs[:limit].clone(),
+            names=self.names[:limit],
+            left=self.left + max(0, len(self.names) - limit),
+        )
 
 
 def choose_preparation(
@@ -84,24 +119,19 @@ def choose_preparation(
     preset: PresetName | None,
     from_weights: Any = None,  # noqa: ANN401 - torchvision's ImageClassification
 ) -> Preparation:
-    """Combine what the options and torchvision's weights say; options win.
+    """Take each of size, mean and std from its option, the preset or torchvision's weights.
+
+    The margin that is cropped away belongs to the preset or the weights; otherwise there is none.
 
     Raises:
         BadParameter: Something is missing or cannot be understood.
     """
-    if from_weights is not None and size is None and preset is None and mean is None:
-        return Preparation(
-            from_weights.crop_size[0],
-            from_weights.resize_size[0],
-            tuple(from_weights.mean),
-            tuple(from_weights.std),
-            from_weights.interpolation,
-        )
-    known = {PresetName.IMAGENET: _IMAGENET, PresetName.HALF: (_HALF, _HALF), None: (None, None)}
-    means = known[preset][0] if mean is None else _numbers(mean, "--mean")
-    stds = known[preset][1] if std is None else _numbers(std, "--std")
-    size = 224 if size is None and preset is not None else size
-    if size is None or means is None or stds is None:
+    known = _PRESETS[preset] if preset is not None else _of_weights(from_weights)
+    crop, means, stds = (None, None, None) if known is None else (known.size, known.mean, known.std)
+    crop = crop if size is None else size
+    means = means if mean is None else _numbers(mean, "--mean")
+    stds = stds if std is None else _numbers(std, "--std")
+    if crop is None or means is None or stds is None:
         raise typer.BadParameter(
             "how the model wants its images is not known: give --preset imagenet or --preset half, "
             "or --size, --mean and --std"
@@ -110,7 +140,10 @@ def choose_preparation(
         raise typer.BadParameter(
             f"--mean and --std need one number each, or three, got {len(means)} and {len(stds)}"
         )
-    return Preparation(size, round(size * _MARGIN), means, stds)
+    if known is None:
+        return Preparation(crop, crop, means, stds)
+    resize = round(crop * known.resize / known.size)
+    return Preparation(crop, resize, means, stds, known.interpolation)
 
 
 def load_images(
@@ -139,14 +172,15 @@ def load_images(
                 Image.open(path).close()
                 left += 1
         except _UNREADABLE as error:
-            skipped[name] = _reason(error)
+            skipped[str(path)] = _reason(error)
     if not pictures:
         where = ", ".join(repr(str(place)) for place in places)
         first = next(iter(skipped.items()), None)
         why = "it is empty" if first is None else f"{first[0]}: {first[1]}"
-        raise InputError(f"there is no image in {where} ({len(skipped)} files skipped; {why})")
+        files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
+        raise InputError(f"there is no image in {where} ({files} skipped; {why})")
     stacked = torch.stack(pictures)
-    return LoadedImages(stacked, preparation.normalised(stacked), tuple(names), skipped, left)
+    return LoadedImages(preparation.normalised(stacked), tuple(names), skipped, left)
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -165,6 +199,18 @@ def read_class_names(path: Path) -> list[str]:
             f"{str(path)!r} must hold class names: one a line, or a JSON list of strings"
         )
     return names
+
+
+def _of_weights(transforms: Any) -> Preparation | None:  # noqa: ANN401
+    if transforms is None:
+        return None
+    return Preparation(
+        transforms.crop_size[0],
+        transforms.resize_size[0],
+        tuple(transforms.mean),
+        tuple(transforms.std),
+        transforms.interpolation,
+    )
 
 
 def _files(places: Sequence[Path]) -> Iterator[tuple[Path, str]]:

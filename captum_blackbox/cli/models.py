@@ -46,11 +46,15 @@ def make_network(
         return _from_timm(name, sizes)
     if not source.endswith(".py"):
         raise typer.BadParameter(f"{option} is {_FORMS}; got {spec!r}")
-    return _from_file(Path(source), name)
+    return _from_file(Path(source), name, option)
 
 
-def load_weights(network: Callable[..., Any], weights: str, *, spec: str = "") -> None:
+def load_weights(
+    network: Callable[..., Any], weights: str, *, spec: str = "", option: str = "--weights"
+) -> None:
     """Load ``weights`` into ``network``: a file, or the name of torchvision's weights of ``spec``.
+
+    Messages name ``option``.
 
     Raises:
         InputError: There is no such file, it holds something else, or it does not fit.
@@ -63,6 +67,8 @@ def load_weights(network: Callable[..., Any], weights: str, *, spec: str = "") -
     path = Path(weights)
     if path.suffix not in WEIGHT_FILES:
         path = _downloaded(torchvision_weights(spec, weights))
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}; correct {option}")
     state = _read_state(path)
     consume_prefix_in_state_dict_if_present(state, "module.")
     _check_state(path, state, network)
@@ -130,9 +136,9 @@ def _from_timm(name: str, sizes: Mapping[str, int]) -> nn.Module:
     return network.eval()
 
 
-def _from_file(path: Path, factory: str) -> Callable[..., Any]:
+def _from_file(path: Path, factory: str, option: str) -> Callable[..., Any]:
     if not path.is_file():
-        raise InputError(f"there is no file {str(path)!r}")
+        raise InputError(f"there is no file {str(path)!r}; {option} is {_FORMS}")
     name = f"_captum_blackbox_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -168,8 +174,6 @@ def _downloaded(entry: Any) -> Path:  # noqa: ANN401
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"there is no file {str(path)!r}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -1,9 +1,10 @@
 """The options that commands share, and the budgets."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -53,16 +54,32 @@ class NormalizeName(StrEnum):
 
 @dataclass(frozen=True)
 class Budget:
-    """How many masks RISE draws and how many steps a game has."""
+    """How much is asked of the black box.
+
+    Attributes:
+        masks: That RISE draws for an image.
+        steps: Of a game.
+        queries: Least questions to teach a student with, where ``--queries`` is not given.
+        epochs: Passes over them, where ``--epochs`` is not given.
+    """
 
     masks: int
     steps: int
+    queries: int
+    epochs: int
+
+    def __str__(self) -> str:
+        """Describe it in one line, for a person."""
+        return (
+            f"{self.masks} masks of RISE, {self.steps} steps of the games; for a student "
+            f"{self.queries} questions or as many as there are images, {self.epochs} epochs"
+        )
 
 
 BUDGETS = {
-    BudgetName.QUICK: Budget(masks=300, steps=28),
-    BudgetName.STANDARD: Budget(masks=2000, steps=56),
-    BudgetName.PAPER: Budget(masks=4000, steps=28),
+    BudgetName.QUICK: Budget(masks=300, steps=28, queries=2000, epochs=20),
+    BudgetName.STANDARD: Budget(masks=2000, steps=56, queries=5000, epochs=30),
+    BudgetName.PAPER: Budget(masks=4000, steps=28, queries=20_000, epochs=30),
 }
 
 
@@ -84,12 +101,31 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class StudentOptions:
-    """What was said about the student; without ``queries``, as many as the images suggest."""
+    """What was said about the student; the budget says what is not."""
 
     student: str
-    weights: str | None
+    student_weights: str | None
     queries: int | None
-    epochs: int
+    epochs: int | None
+
+
+def as_typed(*groups: ModelOptions | StudentOptions, **others: object) -> dict[str, str]:
+    """Return option → value as on the command line, for every option that has a value.
+
+    Example:
+        >>> as_typed(StudentOptions("small_cnn", None, 100, None), layers=None, images=["a", "b"])
+        {'--student': 'small_cnn', '--queries': '100', '--images': 'a b'}
+    """
+    given: Mapping[str, Any] = {
+        field.name: getattr(group, field.name) for group in groups for field in fields(group)
+    } | others
+    return {
+        f"--{name.replace('_', '-')}": " ".join(map(str, value))
+        if isinstance(value, list | tuple)
+        else str(value)
+        for name, value in given.items()
+        if value is not None
+    }
 
 
 _MODEL = "The model"
@@ -102,7 +138,9 @@ Model: TypeAlias = Annotated[
     str,
     typer.Option(
         help="`torchvision:resnet18`, `timm:NAME` (extra `timm`), or `file.py:factory`, a function "
-        "without arguments that returns the network, or any callable on a batch of images.",
+        "without arguments that returns the network, or any callable on a batch of images. Answers "
+        "kept in --out belong to this file as it is; choose another --out if something changes "
+        "that it only imports or calls.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -148,7 +186,9 @@ Size: TypeAlias = Annotated[
     int | None,
     typer.Option(
         min=8,
-        help="Height and width that the model takes. Images are resized and cropped at the centre.",
+        help="Height and width that the model takes. The shorter side of an image is resized to "
+        "it, then the centre is cropped; with `--preset imagenet` the shorter side becomes 256/224 "
+        "of it first, and torchvision weights given by name bring their own margin.",
         rich_help_panel=_IMAGES,
     ),
 ]
@@ -168,7 +208,8 @@ Preset: TypeAlias = Annotated[
     PresetName | None,
     typer.Option(
         help="`imagenet`: torchvision's mean and std; `half`: 0.5 and 0.5; both with 224 pixels "
-        "unless --size says otherwise. Torchvision weights given by name bring their own.",
+        "unless --size says otherwise. Torchvision weights given by name bring their own. --size, "
+        "--mean and --std win over both.",
         rich_help_panel=_IMAGES,
     ),
 ]
@@ -198,12 +239,17 @@ Queries: TypeAlias = Annotated[
     typer.Option(
         min=1,
         help="How many images to ask for training; more than there are means changed copies. "
-        "Default: 2000, or the number of images if larger.",
+        "Default: by --budget 2000, 5000 or 20000, or the number of images if larger.",
         rich_help_panel=_STUDENT,
     ),
 ]
 Epochs: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Passes over them.", rich_help_panel=_STUDENT)
+    int | None,
+    typer.Option(
+        min=1,
+        help="Passes over them. Default: by --budget 20, 30 or 30.",
+        rich_help_panel=_STUDENT,
+    ),
 ]
 Transfer: TypeAlias = Annotated[
     list[Path] | None,
@@ -232,8 +278,8 @@ Normalize: TypeAlias = Annotated[
 Methods: TypeAlias = Annotated[
     str,
     typer.Option(
-        help="What to compare, with commas: `layer-sum`, `grad-cam` (of the last layer), `rise`, "
-        "`random`.",
+        help="What to compare, with commas: `layer-sum`, `grad-cam` (of the last convolution, "
+        "whatever --layers says), `rise`, `random`.",
         rich_help_panel=_EXPLANATION,
     ),
 ]
@@ -247,7 +293,7 @@ BudgetOption: TypeAlias = Annotated[
     BudgetName,
     typer.Option(
         help="Masks of RISE and steps of the games: `quick` 300 and 28, `standard` 2000 and 56, "
-        "`paper` 4000 and 28.",
+        "`paper` 4000 and 28; and the defaults of --queries and --epochs.",
         rich_help_panel=_RUN,
     ),
 ]

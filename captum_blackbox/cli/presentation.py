@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_blackbox.cli import results as files
-from captum_blackbox.cli.run import METHODS, REFERENCE, Explained, Subject
+from captum_blackbox.cli.run import METHODS, REFERENCE, Explained, Subject, floor_of
 from captum_blackbox.cli.teaching import MIN_FIDELITY
 from captum_blackbox.report import (
     Difference,
@@ -23,7 +23,6 @@ from captum_blackbox.report import (
     picture_png,
     render,
 )
-from captum_blackbox.report.overlay import Floor
 from captum_blackbox.student import DistilledLayerSumGradCAM
 
 _EVALUATED = {"validation": "on images held out from its training", "training": "in training"}
@@ -75,8 +74,10 @@ def write_everything(
     page = ExplanationPage(
         title=title,
         lead=lead,
-        reference=REFERENCE,
+        reference=REFERENCE if REFERENCE in explained.maps else None,
         images_judged=len(subject.names),
+        queries=summary["queries"],
+        object_area=summary["object_area"],
         methods=[_method(name, found) for name, found in summary["methods"].items()],
         deletion=figures["deletion"],
         insertion=figures["insertion"],
@@ -120,7 +121,7 @@ def _image(
     stem = files.file_stem(index, found["name"])
     methods = []
     for name, numbers in found["methods"].items():
-        overlay = overlay_png(picture, explained.maps[name][index], floor=_floor(name))
+        overlay = overlay_png(picture, explained.maps[name][index], floor=floor_of(name))
         slug = next(key for key, shown in METHODS.items() if shown == name)
         files.write_bytes(folder / files.MAPS_FOLDER / f"{stem}--{slug}.png", overlay)
         methods.append(MethodResult(name, overlay, **numbers))
@@ -139,11 +140,6 @@ def _image(
             for name, heat in explained.layer_maps.items()
         ],
     )
-
-
-def _floor(method: str) -> Floor:
-    # RISE's zero means nothing: a pixel that does not matter gets the mean probability.
-    return "minimum" if method == METHODS["rise"] else "zero"
 
 
 def _method(name: str, found: Mapping[str, Any]) -> MethodSummary:
@@ -169,7 +165,6 @@ def _student(summary: Mapping[str, Any]) -> StudentSummary | None:
         agreement=report["agreement"],
         kl=report["kl"],
         r2=report["r2"],
-        queries=summary["queries"],
         evaluated_on=_EVALUATED[report["evaluated_on"]],
         min_fidelity=MIN_FIDELITY,
         loss=loss_png(report["loss_curve"]),

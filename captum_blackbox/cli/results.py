@@ -16,6 +16,7 @@ from torch import Tensor
 
 from captum_blackbox.artifacts import replaced_on_success
 from captum_blackbox.cli.run import REFERENCE, Explained, Subject
+from captum_blackbox.errors import ArtifactError
 from captum_blackbox.report import paired_difference
 from captum_blackbox.student import DistillationReport
 
@@ -35,9 +36,26 @@ def check_folder(folder: Path) -> None:
         ArtifactError: It cannot.
     """
     probe = folder / ".writable"
-    with replaced_on_success(probe):
-        pass
-    probe.unlink()
+    try:
+        with replaced_on_success(probe):
+            pass
+        probe.unlink()
+    except (ArtifactError, OSError) as error:
+        reason = getattr(error.__cause__ or error, "strerror", None) or error
+        raise ArtifactError(
+            f"cannot write in {str(folder)!r}: {reason}; give --out a folder that can be written"
+        ) from error
+
+
+def belonging_to(file: str, identity: str) -> str:
+    """Return the name of a file that only a model of this identity may use.
+
+    Example:
+        >>> belonging_to("answers.sqlite", "1a2b3c4d"), belonging_to("answers.sqlite", "")
+        ('answers-1a2b3c4d.sqlite', 'answers.sqlite')
+    """
+    stem, dot, kind = file.partition(".")
+    return f"{stem}-{identity}{dot}{kind}" if identity else file
 
 
 def summarise(
@@ -57,6 +75,7 @@ def summarise(
         "queries": queries,
         "student": None if report is None else report.to_dict(),
         "methods": {name: _method(name, explained) for name in explained.maps},
+        "object_area": _mean_or_none(subject.objects),
         "layers": {
             name: {
                 "share": float(shares.mean()),

@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 from captum_blackbox.cli.options import Budget
 from captum_blackbox.hooks import evaluating
 from captum_blackbox.metrics import deletion, insertion
-from captum_blackbox.student import RISE, DistilledLayerSumGradCAM
+from captum_blackbox.report.overlay import Floor
+from captum_blackbox.student import RISE, DistilledLayerSumGradCAM, LayerSumGradCAM
 
 METHODS = {
     "layer-sum": "Layer sum",
@@ -140,6 +141,14 @@ def explain_images(
     )
 
 
+def floor_of(method: str) -> Floor:
+    """Return which value of a method's maps means no importance.
+
+    RISE's zero means nothing: a pixel that does not matter gets the mean probability.
+    """
+    return "minimum" if method == METHODS["rise"] else "zero"
+
+
 def _results(
     explainer: DistilledLayerSumGradCAM,
     images: Tensor,
@@ -176,7 +185,9 @@ def _makers(explainer: DistilledLayerSumGradCAM, plan: Plan) -> dict[str, Maker]
         return maps
 
     def last_layer(images: Tensor, classes: Tensor, _: int) -> Tensor:
-        return list(explainer.attribute_per_layer(images, target=classes).values())[-1]
+        # Of all that run, whatever layers the sum takes and however it scales them.
+        every_layer = LayerSumGradCAM(explainer.student)
+        return list(every_layer.attribute_per_layer(images, target=classes).values())[-1]
 
     def masked(images: Tensor, classes: Tensor, _: int) -> Tensor:
         maps: Tensor = rise.attribute(images, target=classes)
@@ -203,7 +214,9 @@ def _object_shares(maps: Mapping[str, Tensor], objects: Tensor | None) -> dict[s
         return {}
     shares = {}
     for name, each in maps.items():
-        heat = each[:, 0].double().clamp(min=0)
+        heat = each[:, 0].double()
+        lowest = heat.amin((1, 2), keepdim=True)
+        heat = heat - lowest if floor_of(name) == "minimum" else heat.clamp(min=0)
         total = heat.sum((1, 2))
         # A map without any heat has none on the object either.
         inside = (heat * objects).sum((1, 2))

@@ -8,14 +8,13 @@ from torch import Tensor, nn
 
 from captum_blackbox.cli import results as files
 from captum_blackbox.cli.models import load_weights, make_network
-from captum_blackbox.cli.options import NormalizeName, StudentOptions
+from captum_blackbox.cli.options import Budget, NormalizeName, StudentOptions
 from captum_blackbox.cli.question import Question
 from captum_blackbox.errors import InputError
 from captum_blackbox.student import DistilledLayerSumGradCAM, TransferSet, student_network
 
 SELF = "self"
 MIN_FIDELITY = 0.7
-_QUERIES = 2000
 _HELD_OUT = 5  # every fifth image judges the student
 _ENOUGH = 10  # images to hold some out
 
@@ -37,7 +36,7 @@ def make_student(
     if not isinstance(student, nn.Module):
         raise InputError(f"a student is an nn.Module; {spec} gives a {type(student).__name__}")
     if weights is not None:
-        load_weights(student, weights, spec=spec)
+        load_weights(student, weights, spec=spec, option="--student-weights")
     return student
 
 
@@ -47,6 +46,7 @@ def taught_explainer(
     inputs: Tensor,
     out: Path,
     *,
+    budget: Budget,
     seed: int,
     layers: Sequence[str] | None = None,
     normalize: NormalizeName = NormalizeName.NONE,
@@ -61,8 +61,8 @@ def taught_explainer(
     learning = inputs[~judging]
     student = make_student(
         options.student,
-        options.weights,
-        num_classes=question.box(inputs[:1]).shape[1],
+        options.student_weights,
+        num_classes=question.count_classes(inputs),
         channels=inputs.shape[1],
         seed=seed,
     )
@@ -70,10 +70,10 @@ def taught_explainer(
         question.box, student.to(question.device), layers, normalize=normalize.value
     )
     explainer.distill(
-        TransferSet(learning, options.queries or max(_QUERIES, len(learning)), seed=seed),
-        epochs=options.epochs,
+        TransferSet(learning, options.queries or max(budget.queries, len(learning)), seed=seed),
+        epochs=options.epochs or budget.epochs,
         validation=inputs[judging] if bool(judging.any()) else None,
-        checkpoint=out / files.CHECKPOINT_FILE,
+        checkpoint=question.checkpoint,
         seed=seed,
         device=question.device,
         min_fidelity=MIN_FIDELITY,

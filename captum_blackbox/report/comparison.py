@@ -7,6 +7,8 @@ from torch import Tensor
 
 from captum_blackbox.errors import ShapeError
 
+FEW_IMAGES = 10  # below this an interval over images is too narrow for a verdict
+
 
 @dataclass(frozen=True)
 class Difference:

@@ -2,12 +2,12 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
 
-from captum_blackbox.report.comparison import Difference
+from captum_blackbox.report.comparison import FEW_IMAGES, Difference
 from captum_blackbox.report.figure import method_colors
 
 TEMPLATE = "explanation.html.jinja"
@@ -20,8 +20,8 @@ class StudentSummary:
     Attributes:
         agreement: Share of images with the same prediction, in [0, 1]; higher is better.
         kl: Mean divergence from the black box's probabilities, in nats; lower is better.
-        r2: Variance of the centred logits explained, at most 1, or ``None`` where unknown.
-        queries: Images that the black box was asked about, for everything on the page.
+        r2: Variance of the centred logits explained, at most 1, higher is better; ``None`` where
+            unknown.
         evaluated_on: What the numbers were measured on.
         min_fidelity: Agreement below which the page warns.
         loss: The loss curve as PNG.
@@ -30,7 +30,6 @@ class StudentSummary:
     agreement: float
     kl: float
     r2: float | None
-    queries: int
     evaluated_on: str
     min_fidelity: float
     loss: bytes | None = None
@@ -118,12 +117,15 @@ class ExplanationPage:
     Attributes:
         title: Of the page.
         lead: What was done, in plain words.
-        reference: The method that the others are compared with.
+        reference: The method that the others are compared with, if it was played.
         images_judged: How many images the games were played on.
         methods: A row of the table each.
         deletion: Mean deletion curves as PNG.
         insertion: Mean insertion curves as PNG.
         images: The images shown, some of those judged.
+        queries: Images that the black box was asked about, for everything on the page.
+        object_area: Mean share of the image that is the object, which is what a map without a clue
+            reaches as ``object_share``.
         layers: Caption → bars of layer importance as PNG.
         student: ``None`` if the model explains itself.
         notes: Further doubts, shown with the warnings.
@@ -134,12 +136,14 @@ class ExplanationPage:
 
     title: str
     lead: str
-    reference: str
+    reference: str | None
     images_judged: int
     methods: Sequence[MethodSummary]
     deletion: bytes
     insertion: bytes
     images: Sequence[ExplainedImage]
+    queries: int | None = None
+    object_area: float | None = None
     layers: Mapping[str, bytes] = field(default_factory=dict)
     student: StudentSummary | None = None
     notes: Sequence[str] = ()
@@ -162,6 +166,8 @@ def render(page: ExplanationPage) -> str:
     environment.filters["png"] = _data_uri
     environment.filters["number"] = number
     environment.filters["percent"] = percent
+    environment.filters["count"] = count
+    environment.globals["verdict"] = verdict
     text = resources.files(__package__).joinpath(TEMPLATE).read_text("utf-8")
     colors = method_colors([method.name for method in page.methods])
     return environment.from_string(text).render(page=page, colors=colors)
@@ -181,14 +187,41 @@ def number(value: float | None, digits: int = 3) -> str:
     return ("−" if negative else "") + text.lstrip("-")
 
 
+def verdict(difference: Difference, lower_is_better: bool, images: int) -> str | None:
+    """Return ``"better"`` or ``"worse"`` where enough images and the interval as printed say so.
+
+    Example:
+        >>> verdict(Difference(-0.1, -0.2, -0.05), True, 12)
+        'better'
+        >>> verdict(Difference(-0.1, -0.2, -0.05), True, 9) is None
+        True
+        >>> verdict(Difference(-0.1, -0.2, -0.0004), True, 12) is None
+        True
+    """
+    printed = Difference(*(round(each, 3) for each in astuple(difference)))
+    if images < FEW_IMAGES or not printed.excludes_zero:
+        return None
+    return "better" if (printed.high < 0) == lower_is_better else "worse"
+
+
+def count(value: int) -> str:
+    r"""Return a number of things with narrow no-break spaces between its thousands.
+
+    Example:
+        >>> count(12345)
+        '12\u202f345'
+    """
+    return f"{value:,}".replace(",", "\u202f")
+
+
 def percent(value: float | None) -> str:
-    """Return a share as the page prints it.
+    r"""Return a share as the page prints it.
 
     Example:
         >>> percent(0.956), percent(None)
-        ('95.6 %', '–')
+        ('95.6\xa0%', '–')
     """
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _data_uri(png: bytes) -> str:

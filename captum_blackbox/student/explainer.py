@@ -1,6 +1,5 @@
 """Explain a black box by the layers of a student that imitates it."""
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,15 +9,17 @@ import torch
 from captum.attr import Attribution
 from captum.log import log_usage
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from captum_blackbox._compat import class_targets, format_like_inputs, one_tensor
 from captum_blackbox.artifacts import check_header, load_artifact, save_artifact
 from captum_blackbox.black_box import BlackBox, as_black_box
-from captum_blackbox.errors import ArtifactError, ExplanationWarning, InputError
+from captum_blackbox.errors import ArtifactError, InputError, warn_user
 from captum_blackbox.hooks import Layers, evaluating
 from captum_blackbox.shapes import Target
-from captum_blackbox.student.distillation import DistillationReport, distill
+from captum_blackbox.student.distillation import DistillationReport, distill, evaluate
+from captum_blackbox.student.distillation.batches import Data
+from captum_blackbox.student.distillation.losses import Loss
+from captum_blackbox.student.distillation.training import OptimizerFactory
 from captum_blackbox.student.grad_cam import (
     LayerSumGradCAM,
     LayerWeights,
@@ -100,9 +101,16 @@ class DistilledLayerSumGradCAM(Attribution):
 
     def distill(
         self,
-        data: "DataLoader[Any] | Dataset[Any] | Tensor",
+        data: Data,
         *,
         epochs: int = 20,
+        temperature: float = 4.0,
+        alpha: float | None = None,
+        loss: Loss = "kl",
+        optimizer: OptimizerFactory | None = None,
+        validation: Data | None = None,
+        checkpoint: str | Path | None = None,
+        seed: int = 0,
         show_progress: bool = True,
         **settings: Any,
     ) -> DistillationReport:
@@ -111,9 +119,16 @@ class DistilledLayerSumGradCAM(Attribution):
         Args:
             data: Images, or pairs of image and label: a loader, a map-style data set or a tensor.
             epochs: Passes over the data.
+            temperature: Of the softened answers.
+            alpha: Weight of the box's answers against hard labels.
+            loss: ``"kl"`` or ``"mse"`` on centred logits.
+            optimizer: From parameters to an optimizer; Adam by default.
+            validation: Images to judge the student on.
+            checkpoint: File that is written after every epoch and resumed from.
+            seed: Of the order of the images and of every random number.
             show_progress: Show a progress bar.
-            **settings: As for :func:`~captum_blackbox.student.distill`: ``temperature``, ``alpha``,
-                ``loss``, ``optimizer``, ``validation``, ``checkpoint``, ``seed`` …
+            **settings: The rest of :func:`~captum_blackbox.student.distill`, which refuses what it
+                does not know: ``batch_size``, ``patience``, ``min_fidelity``, ``device`` …
 
         Returns:
             What the student learned and what it cost; kept as :attr:`report`.
@@ -124,6 +139,13 @@ class DistilledLayerSumGradCAM(Attribution):
             data,
             student_preprocess=self.student_preprocess,
             epochs=epochs,
+            temperature=temperature,
+            alpha=alpha,
+            loss=loss,
+            optimizer=optimizer,
+            validation=validation,
+            checkpoint=checkpoint,
+            seed=seed,
             show_progress=show_progress,
             **settings,
         )
@@ -182,6 +204,7 @@ class DistilledLayerSumGradCAM(Attribution):
         kind: ImportanceKind = "energy",
         *,
         step: int | None = None,
+        show_progress: bool = False,
     ) -> "OrderedDict[str, Tensor]":
         """Return layer name → importance per image ``(N,)``.
 
@@ -193,12 +216,13 @@ class DistilledLayerSumGradCAM(Attribution):
                 important. ``"leave_one_out"``: rise of the deletion AUC of the sum without the
                 layer, higher is more important.
             step: Pixels per step of the game; by default 28 steps.
+            show_progress: Show a bar that counts layers.
         """
         images, _ = one_tensor(inputs, self.get_name())
         classes = self._classes(images, target)
         normalize: Normalize = "none" if kind == "energy" else self.grad_cam.normalize
         maps = enlarged(self._raw_maps(images, classes), images, normalize)
-        return layer_importance(self.box, images, maps, classes, kind, step)
+        return layer_importance(self.box, images, maps, classes, kind, step, show_progress)
 
     def agreement(self, inputs: Tensor) -> float:
         """Return the share of ``inputs`` for which student and box predict the same class.
@@ -206,8 +230,10 @@ class DistilledLayerSumGradCAM(Attribution):
         It lies in ``[0, 1]``, higher is better, and costs one query per image.
         """
         images, _ = one_tensor(inputs, self.get_name())
-        same = self.box(images).argmax(1) == self._student_prediction(images)
-        return float(same.double().mean())
+        fidelity = evaluate(
+            self.box, self.student, images, student_preprocess=self.student_preprocess
+        )
+        return fidelity.agreement
 
     def save(self, path: str | Path) -> None:
         """Write the student, its layers, its normalisation and the report to a safetensors file."""
@@ -284,27 +310,25 @@ class DistilledLayerSumGradCAM(Attribution):
     def _warn_of_disagreement(self, images: Tensor, predicted: Tensor) -> None:
         if self._warned_of_disagreement:
             return
-        different = int((self._student_prediction(images) != predicted).sum())
+        different = int((self._student_scores(images).argmax(1) != predicted).sum())
         if different:
             self._warned_of_disagreement = True
-            warnings.warn(
+            warn_user(
                 f"the student predicts another class than the black box for {different} of "
                 f"{len(images)} images; their maps explain what the student does not see. See "
-                "`agreement`, and distil longer or on more images",
-                ExplanationWarning,
-                stacklevel=5,
+                "`agreement`, and distil longer or on more images"
             )
-
-    def _student_prediction(self, images: Tensor) -> Tensor:
-        return self._student_scores(images).argmax(1)
 
     def _student_scores(self, images: Tensor) -> Tensor:
         with torch.no_grad(), evaluating(self.student):
             scores: Tensor = self.student(self._for_student(images))
-        return scores
+        return scores.to(images.device)
 
     def _for_student(self, images: Tensor) -> Tensor:
-        return images if self.student_preprocess is None else self.student_preprocess(images)
+        first = next(self.student.parameters(), None)
+        # The student may live elsewhere than the images: distilling puts it back where it was.
+        moved = images if first is None else images.to(first.device)
+        return moved if self.student_preprocess is None else self.student_preprocess(moved)
 
     def _header(self) -> dict[str, Any]:
         return {

@@ -10,7 +10,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_blackbox._compat import format_like_inputs, one_tensor
-from captum_blackbox.errors import InputError, check_choice
+from captum_blackbox.errors import InputError, check_choice, warn_user
 from captum_blackbox.hooks import Layers, find_layers
 from captum_blackbox.shapes import Maps, Target, check_images
 from captum_blackbox.student.layer_maps import (
@@ -174,7 +174,7 @@ def enlarged(maps: LayerMaps, images: Tensor, normalize: Normalize) -> "OrderedD
     """Return the layer maps at the size and in the dtype of the images, detached."""
     size = image_size(images)
     return OrderedDict(
-        (name, normalized(upsample(each, size), normalize).detach().to(images.dtype))
+        (name, normalized(upsample(each, size), normalize).detach().to(images))
         for name, each in maps.items()
     )
 
@@ -192,13 +192,16 @@ def summed(
             raise InputError(
                 f"layer_weights names {unknown}, which are not among the layers {list(maps)}"
             )
+    weights = {
+        name: _checked_weight(name, weight, len(maps[name]))
+        for name, weight in (layer_weights or {}).items()
+    }
     # Enlarging is linear: maps of one size that need no normalisation are added up before it.
     parts: dict[tuple[int, ...], Tensor] = {}
     for name, each in maps.items():
         part = each if normalize == "none" else normalized(upsample(each, size), normalize)
         if layer_weights is not None:
-            weight = torch.as_tensor(layer_weights.get(name, 0.0)).to(part)
-            part = part * weight.reshape(-1, 1, 1, 1)
+            part = part * weights.get(name, torch.zeros(1)).to(part).reshape(-1, 1, 1, 1)
         key = tuple(part.shape[2:])
         parts[key] = parts[key] + part if key in parts else part
     return torch.stack([upsample(part, size) for part in parts.values()]).sum(0)
@@ -212,13 +215,47 @@ def image_size(images: Tensor) -> tuple[int, int]:
 def finished(
     total: Maps, images: Tensor, expand_to_input: bool, grad_kwargs: Mapping[str, Any] | None
 ) -> Tensor:
-    """Return maps in the dtype of the images, detached unless a graph was asked for."""
-    result = total.to(images.dtype)
+    """Return maps on the device and in the dtype of the images, detached unless asked not to be.
+
+    Raises:
+        InputError: A map has values that are no numbers, or too large for the dtype.
+
+    Warns:
+        ExplanationWarning: A map is 0 everywhere.
+    """
+    result = total.to(images)
+    largest = result.detach().abs().amax((1, 2, 3))
+    if not bool(((largest > 0) & largest.isfinite()).all()):
+        _report_useless(largest)
     if not (grad_kwargs or {}).get("create_graph", False):
         result = result.detach()
     if expand_to_input:
         result = (result / images.shape[1]).expand_as(images)
     return result
+
+
+def _checked_weight(name: str, weight: float | Tensor, images: int) -> Tensor:
+    tensor = torch.as_tensor(weight)
+    if tensor.numel() not in {1, images} or not bool(tensor.isfinite().all()):
+        raise InputError(
+            f"the weight of layer {name!r} is one finite number, or one for each of {images} "
+            f"images; got {tuple(tensor.shape)} with values {tensor.flatten()[:3].tolist()}"
+        )
+    return tensor
+
+
+def _report_useless(largest: Tensor) -> None:
+    broken = (~largest.isfinite()).nonzero().flatten().tolist()
+    if broken:
+        raise InputError(
+            f"the map of image {broken[0]} is not finite in {largest.dtype}; look for NaN in the "
+            "image and the weights, or explain it in float32"
+        )
+    empty = (largest == 0).nonzero().flatten().tolist()
+    warn_user(
+        f"the map of image {empty[0]} is 0 everywhere ({len(empty)} of {len(largest)} are): no "
+        "layer speaks for the target"
+    )
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

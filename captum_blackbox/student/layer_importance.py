@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from captum_blackbox.black_box import BlackBox
 from captum_blackbox.errors import check_choice
@@ -21,6 +22,7 @@ def layer_importance(
     target: Tensor,
     kind: ImportanceKind,
     step: int | None = None,
+    show_progress: bool = False,
 ) -> "OrderedDict[str, Tensor]":
     """Return layer name → importance per image ``(N,)``.
 
@@ -34,25 +36,28 @@ def layer_importance(
             important. ``"leave_one_out"``: by how much the deletion AUC of the sum rises without
             the layer, higher is more important, negative where the layer does harm.
         step: Pixels per step of the game.
+        show_progress: Show a bar that counts layers.
 
     Raises:
         InputError: ``kind`` is unknown.
     """
     check_choice("kind", kind, get_args(ImportanceKind))
     if kind == "energy":
-        energy = {name: each.sum((1, 2, 3)) for name, each in layer_maps.items()}
+        # In float32: half precision cannot hold a sum over so many pixels.
+        energy = {name: each.float().sum((1, 2, 3)) for name, each in layer_maps.items()}
         total = torch.stack(list(energy.values())).sum(0)
         shared = total.where(total > 0, torch.ones_like(total))
         return OrderedDict((name, each / shared) for name, each in energy.items())
+    layers = tqdm(layer_maps, desc=kind, unit="layer", disable=not show_progress)
     if kind == "deletion":
         return OrderedDict(
-            (name, deletion(box, images, each, target, step=step).auc)
-            for name, each in layer_maps.items()
+            (name, deletion(box, images, layer_maps[name], target, step=step).auc)
+            for name in layers
         )
     base = deletion(box, images, _sum_without(layer_maps, None), target, step=step).auc
     return OrderedDict(
         (name, deletion(box, images, _sum_without(layer_maps, name), target, step=step).auc - base)
-        for name in layer_maps
+        for name in layers
     )
 
 

@@ -1,6 +1,5 @@
 """Grad-CAM of many layers in one forward and one backward pass."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -10,10 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from captum_blackbox._compat import format_additional_forward_args, select_targets
-from captum_blackbox.errors import (
-    ExplanationWarning,
-    LayerError,
-)
+from captum_blackbox.black_box import rows_are_probabilities
+from captum_blackbox.errors import LayerError, warn_user
 from captum_blackbox.hooks import Activations, captured, evaluating, out_of_place
 from captum_blackbox.shapes import Images, Maps, Target
 
@@ -44,7 +41,9 @@ def grad_cam(activation: Images, gradient: Images) -> Maps:
     """
     wide = torch.promote_types(activation.dtype, torch.float32)
     weights = gradient.to(wide).mean((2, 3))
-    weighted = torch.einsum("nkhw,nk->nhw", activation.to(wide), weights)
+    # Under autocast the sum would be rounded to 8 bits.
+    with torch.autocast(activation.device.type, enabled=False):
+        weighted = torch.einsum("nkhw,nk->nhw", activation.to(wide), weights)
     return weighted.relu().unsqueeze(1)
 
 
@@ -118,7 +117,7 @@ def layer_grad_cams(
     extra = format_additional_forward_args(additional_forward_args) or ()
     with torch.inference_mode(False), torch.enable_grad():
         output, seen = _forward(model, layers, images, extra)
-        _warn_of_probabilities(output, images)
+        _warn_of_probabilities(output)
         score = select_targets(output, target).sum()
         gradients = _gradients(score, seen, grad_kwargs or {})
         maps: dict[str, Tensor] = {}
@@ -134,11 +133,9 @@ def layer_grad_cams(
             maps[name] = images.new_zeros((len(images), 1, 1, 1), dtype=torch.float32)
     idle = [name for name in maps if name not in gradients]
     if idle:
-        warnings.warn(
-            f"no path leads from {_listed(idle)} to the target; "
-            "the map of such a layer is 0 everywhere",
-            ExplanationWarning,
-            stacklevel=4,
+        warn_user(
+            f"no path leads from {_listed(idle)} to the target; the map of such a layer is 0 "
+            "everywhere"
         )
     return maps
 
@@ -191,18 +188,11 @@ def _as_map(tensor: Tensor, name: str, reshape_transform: ReshapeTransform | Non
     )
 
 
-def _warn_of_probabilities(output: Tensor, images: Tensor) -> None:
-    if output.dim() != 2 or output.shape[1] == 1:
-        return
-    with torch.no_grad():
-        rows = output.double()
-        probabilities = bool(((rows >= 0).all(1) & ((rows.sum(1) - 1).abs() < 1e-4)).all())
-    if probabilities:
-        warnings.warn(
-            f"all {len(images)} rows of the model's output are probabilities; Grad-CAM explains "
-            "the logit: leave the softmax out of the model",
-            ExplanationWarning,
-            stacklevel=5,
+def _warn_of_probabilities(output: Tensor) -> None:
+    if output.dim() == 2 and rows_are_probabilities(output.detach()):
+        warn_user(
+            "all rows of the model's output are probabilities; Grad-CAM explains the logit: leave "
+            "the softmax out of the model"
         )
 
 

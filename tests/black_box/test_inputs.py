@@ -123,7 +123,7 @@ def test_what_are_no_images_is_refused(images, message, as_users_call):
     [
         (
             {"output": "scores"},
-            "output is one of logits, probs, log_probs, topk, labels, got 'scores'",
+            "output is one of 'logits', 'probs', 'log_probs', 'topk', 'labels', got 'scores'",
         ),
         (
             {"output": "labels"},
@@ -136,7 +136,7 @@ def test_what_are_no_images_is_refused(images, message, as_users_call):
         ({"num_classes": 0}, "num_classes must be an integer and at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be an integer and at least 1, got 0"),
         ({"batch_size": 2.5}, "batch_size must be an integer and at least 1, got 2.5"),
-        ({"query_budget": -1}, "query_budget must not be negative, got -1"),
+        ({"query_budget": -1}, "query_budget must be an integer and at least 0, got -1"),
         ({"fn": torch.zeros(2)}, "a black box wraps something callable, got Tensor"),
     ],
     ids=str,

@@ -19,6 +19,9 @@ HEADER = {"output": "logits"}
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64]
 
 
+WHAT_TO_DO = "; give another file, or the settings that this one was made with"
+
+
 def images_of(*numbers):
     return torch.tensor(numbers, dtype=torch.float32).view(-1, 1, 1, 1)
 
@@ -96,7 +99,7 @@ def test_the_number_of_classes_is_kept_with_the_answers(tmp_path):
     assert other(images_of(1)).shape == (1, 3)
     assert other.num_classes == 3
     assert BlackBox(logits, output="logits", cache=path).num_classes == 3
-    message = f"'{path}' does not belong here: num_classes is 3 in the file, 2 here"
+    message = f"'{path}' does not belong here: num_classes is 3 in the file, 2 here{WHAT_TO_DO}"
     with pytest.raises(ArtifactError) as raised:
         BlackBox(logits, output="logits", cache=path, num_classes=2)
     assert str(raised.value) == message
@@ -105,7 +108,7 @@ def test_the_number_of_classes_is_kept_with_the_answers(tmp_path):
 def test_a_declared_number_of_classes_is_kept_before_anything_is_asked(tmp_path):
     path = tmp_path / "cache.sqlite"
     BlackBox(logits, output="logits", cache=path, num_classes=3)
-    with pytest.raises(ArtifactError, match=r"num_classes is 3 in the file, 4 here$"):
+    with pytest.raises(ArtifactError, match=f"num_classes is 3 in the file, 4 here{WHAT_TO_DO}$"):
         BlackBox(logits, output="logits", cache=path, num_classes=4)
 
 
@@ -118,18 +121,20 @@ def test_a_cache_of_another_model_or_kind_is_refused(tmp_path):
     with pytest.raises(ArtifactError) as raised:
         BlackBox(model, output="probs", cache=path)
     assert str(raised.value) == (
-        f"'{path}' does not belong here: output is 'logits' in the file, 'probs' here"
+        f"'{path}' does not belong here: output is 'logits' in the file, 'probs' here{WHAT_TO_DO}"
     )
     with pytest.raises(
         ArtifactError, match=r"model is '[0-9a-f]{32}' in the file, '[0-9a-f]{32}' h"
     ):
         BlackBox(other, output="logits", cache=path)
-    with pytest.raises(ArtifactError, match=r"model is '[0-9a-f]{32}' in the file, None here$"):
+    with pytest.raises(ArtifactError, match=r"model is '[0-9a-f]{32}' in the file, None here; "):
         BlackBox(logits, output="logits", cache=path)
     of_function = tmp_path / "function.sqlite"
     BlackBox(logits, output="logits", cache=of_function)
     for _ in range(2):  # the refused model has left nothing there
-        with pytest.raises(ArtifactError, match=r"model is None in the file, '[0-9a-f]{32}' here$"):
+        with pytest.raises(
+            ArtifactError, match=r"model is None in the file, '[0-9a-f]{32}' here; "
+        ):
             BlackBox(model, output="logits", cache=of_function)
 
 
@@ -308,3 +313,14 @@ def test_a_ledger_that_is_gone_has_closed_its_file(tmp_path):
     del ledger
     gc.collect()
     assert not path.with_name("cache.sqlite-wal").exists()
+
+
+def test_weights_that_change_while_the_cache_is_open_are_noticed(tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 3))
+    box = BlackBox(model, output="logits", cache=tmp_path / "cache.sqlite")
+    box(images_of(1))
+    with torch.no_grad():
+        model[1].bias.add_(1)
+    message = "the weights of the black box changed after its cache was opened.*make a new BlackBox"
+    with pytest.raises(ArtifactError, match=message):
+        box(images_of(1))

@@ -1,6 +1,7 @@
 """What a user gets wrong, and what the command then says."""
 
 import importlib.util
+import re
 
 import numpy as np
 import pytest
@@ -99,7 +100,9 @@ class TestModel:
         )
 
     def test_a_file_that_is_not_there(self):
-        assert failure("--model", "nett.py:make", *PREPARED) == "there is no file 'nett.py'"
+        assert failure("--model", "nett.py:make", *PREPARED) == (
+            "there is no file 'nett.py'; --model is torchvision:NAME, timm:NAME or file.py:factory"
+        )
 
     def test_a_factory_that_is_not_there(self):
         assert failure("--model", "net.py:mak", *PREPARED) == (
@@ -136,7 +139,10 @@ class TestWeights:
         return failure("--model", model, "--weights", name, *PREPARED, *SELF)
 
     def test_no_file(self):
-        assert self.weights("w.pt") == "there is no file 'w.pt'"
+        assert self.weights("w.pt") == "there is no file 'w.pt'; correct --weights"
+        assert failure("--model", "net.py:make", *PREPARED, "--student-weights", "s.pt") == (
+            "there is no file 's.pt'; correct --student-weights"
+        )
 
     def test_another_network(self, place):
         torch.save({"0.weight": torch.zeros(5), "7.bias": torch.zeros(1)}, place / "w.pt")
@@ -208,7 +214,7 @@ class TestImages:
         (place / "texts").mkdir()
         (place / "texts" / "a.txt").write_text("a")
         assert failure("--model", "net.py:make", *PREPARED[2:], "--images", "texts") == (
-            "there is no image in 'texts' (1 files skipped; a.txt: not an image)"
+            "there is no image in 'texts' (1 file skipped; texts/a.txt: not an image)"
         )
 
     def test_grey_images_for_a_model_of_colours(self):
@@ -255,9 +261,18 @@ class TestAnswers:
         assert said == "expected 7 classes; the black box answered 3"
 
     def test_labels_without_a_number_of_classes(self):
-        said = failure("--model", "net.py:make", *PREPARED, "--output-kind", "labels")
+        for kind in ("labels", "topk"):
+            assert (
+                f"--output-kind {kind} does not tell how many classes there are: give --num-classes"
+            ) in misuse("--model", "net.py:make", *PREPARED, "--output-kind", kind)
+
+    @pytest.mark.parametrize("student", [SELF, []], ids=["self", "student"])
+    def test_another_number_of_names(self, place, student):
+        (place / "names.txt").write_text("cat\ndog\n")
+        said = failure("--model", "net.py:make", *PREPARED, *student, "--classes", "names.txt")
         assert said == (
-            "output='labels' does not tell how many classes there are; give num_classes"
+            "expected 3 class names, one for each class that the model answers, got 2; correct the "
+            "file given to --classes"
         )
 
     def test_the_answers_of_another_model(self, place):
@@ -267,7 +282,7 @@ class TestAnswers:
             == 0
         )
         said = failure("--model", "net.py:make", *PREPARED, *SELF)  # other random weights
-        assert said.startswith("'out/answers.sqlite' does not belong here: model is ")
+        assert re.match(r"'out/answers-\w{8}\.sqlite' does not belong here: model is ", said)
 
 
 @pytest.mark.usefixtures("place")
@@ -303,6 +318,6 @@ class TestExplanation:
             result = run(*command, "--out", "file/out")
             assert result.exit_code == 1
             assert result.stderr == (
-                "error: cannot write 'file/out/.writable': Not a directory; choose a folder that "
-                "can be written\n"
+                "error: cannot write in 'file/out': Not a directory; give --out a folder that can "
+                "be written\n"
             )

@@ -49,9 +49,11 @@ def run(monkeypatch):
     """Run a command on small games; returns exit code, stdout and what a user sees on stderr."""
     from captum_blackbox.cli import options
 
-    small = {name: options.Budget(masks=8, steps=4) for name in options.BudgetName}
+    small = {
+        name: options.Budget(masks=8, steps=4, queries=24, epochs=2) for name in options.BudgetName
+    }
     monkeypatch.setattr(options, "BUDGETS", small)
-    for name in ("demo", "explain"):
+    for name in ("demo", "explain", "distill"):
         monkeypatch.setattr(f"captum_blackbox.cli.{name}.BUDGETS", small)
 
     def call(*arguments):
@@ -87,7 +89,8 @@ def message(result):
 
 
 def queries(out):
-    with sqlite3.connect(out / "answers.sqlite") as ledger:
+    (file,) = out.glob("answers-*.sqlite")
+    with sqlite3.connect(file) as ledger:
         return ledger.execute("SELECT queries FROM count").fetchone()[0]
 
 
@@ -107,6 +110,9 @@ class Summary(HTMLParser):
         if self.inside and tag in {"td", "th"}:
             self.rows[-1].append("")
 
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag != "table"
+
     def handle_data(self, data):
         if self.inside and self.rows and self.rows[-1]:
             self.rows[-1][-1] = " ".join([*self.rows[-1][-1].split(), *data.split()])
@@ -125,9 +131,12 @@ def test_explain_writes_everything_and_skips_what_is_no_image(run, place):
     assert f"the page is {(out / 'report.html').resolve()}" in result.stderr
 
     found = json.loads((out / "results.json").read_text())
-    assert set(found["skipped"]) == {"notes <b>.txt", "03-broken.png"}
-    assert found["skipped"]["notes <b>.txt"] == "not an image"
-    assert found["skipped"]["03-broken.png"].startswith("broken image: ")
+    notes, broken = (str(place / "photos" / each) for each in ("notes <b>.txt", "03-broken.png"))
+    assert set(found["skipped"]) == {notes, broken}
+    assert found["skipped"][notes] == "not an image"
+    assert found["skipped"][broken].startswith("broken image: ")
+    for path, reason in found["skipped"].items():
+        assert result.stderr.count(f"skipped {path}: {reason}\n") == 1
     assert [image["name"] for image in found["images"]] == [f"{i:02d}.png" for i in range(4)]
     assert "explaining the first 4 images, 8 are left (--limit)" in result.stderr
     assert found["queries"] == queries(out)
@@ -156,17 +165,20 @@ def test_the_page_shows_the_numbers_of_the_file(run, place):
     rows = {row[0]: row for row in Summary(text).rows[1:]}
     assert list(rows) == list(found["methods"])
     for name, method in found["methods"].items():
-        assert rows[name][1] == f"{method['deletion']:.3f}"
-        assert rows[name][3] == f"{method['insertion']:.3f}"
-        if method["deletion_difference"]:
-            mean, low, high = (
-                f"{method['deletion_difference'][key]:.3f}".replace("-0.000", "0.000")
-                for key in ("mean", "low", "high")
-            )
-            assert rows[name][2].startswith(f"{mean} [{low}, {high}]".replace("-", "−"))
+        for cell, game in zip(rows[name][1:], ("deletion", "insertion"), strict=True):
+            difference = "reference"
+            if method[f"{game}_difference"]:
+                mean, low, high = (
+                    f"{method[f'{game}_difference'][key]:.3f}".replace("-0.000", "0.000")
+                    for key in ("mean", "low", "high")
+                )
+                difference = f"{mean} [{low}, {high}]".replace("-", "−")
+            # Three images are too few for a verdict.
+            assert cell == f"{method[game]:.3f} {difference}"
     for image in found["images"]:
-        assert f"{100 * image['probability']:.1f} %" in text
-    assert f"{100 * found['student']['agreement']:.1f} %" in text
+        assert f"{100 * image['probability']:.1f}\N{NO-BREAK SPACE}%" in text
+    assert f"{100 * found['student']['agreement']:.1f}\N{NO-BREAK SPACE}%" in text
+    assert "Only 3 images were judged" in text
 
 
 def test_a_second_run_asks_nothing_and_finds_the_same(run, place):
@@ -210,7 +222,86 @@ def test_a_model_can_explain_itself(run, place):
     first = found["images"][0]["methods"]
     assert first["Layer sum"] == first["Last-layer Grad-CAM"]  # there is one layer
     assert not (out / "student.safetensors").exists()
-    assert "KL divergence" not in (out / "report.html").read_text()
+    text = (out / "report.html").read_text()
+    assert "KL divergence" not in text
+    assert f"<dd>{found['queries']}</dd>" in text
+
+
+def test_last_layer_grad_cam_does_not_depend_on_the_layers_of_the_sum(run, place):
+    found = []
+    for layers in ("0", "2"):
+        out = place / f"out{layers}"
+        options = ["--student", "self", "--limit", 2, "--layers", layers]
+        assert run("explain", *model(place), *options, "--out", out).exit_code == 0
+        found.append(json.loads((out / "results.json").read_text())["methods"])
+    assert (
+        found[0]["Last-layer Grad-CAM"]["deletion"] == found[1]["Last-layer Grad-CAM"]["deletion"]
+    )
+    assert found[0]["Layer sum"]["deletion"] != found[1]["Layer sum"]["deletion"]
+
+
+def test_without_its_reference_a_page_shows_no_differences(run, place):
+    out = place / "out"
+    options = ["--student", "self", "--limit", 1, "--methods", "layer-sum,random"]
+    assert run("explain", *model(place), *options, "--out", out).exit_code == 0
+    text = (out / "report.html").read_text()
+    rows = {row[0]: row for row in Summary(text).rows[1:]}
+    found = json.loads((out / "results.json").read_text())
+    for name, method in found["methods"].items():
+        assert rows[name][1:] == [f"{method['deletion']:.3f}", f"{method['insertion']:.3f}"]
+    assert "reference" not in text
+    assert "mean difference" not in text
+    assert "Only 1 image was judged:" in text
+
+
+def test_a_changed_function_gets_its_own_answers_and_its_own_student(run, place):
+    out = place / "out"
+    options = ["--output-kind", "probs", "--limit", 2, "--methods", "random", "--out", out]
+    arguments = ["explain", *model(place, "ask"), *QUICKLY, *options]
+    students = []
+    for network in (NETWORK, NETWORK.replace(".softmax(1)", ".neg().softmax(1)")):
+        (place / "net.py").write_text(network)
+        assert run(*arguments).exit_code == 0
+        found = json.loads((out / "results.json").read_text())
+        students.append((found["images"][0]["predicted"], found["student"]["loss_curve"]))
+    assert students[0][0] != students[1][0]
+    assert students[0][1] != students[1][1]
+
+
+def test_the_settings_name_every_option_that_was_used(run, place):
+    (place / "more").mkdir()
+    (place / "more" / "a.txt").write_text("no image")
+    (place / "more" / "b.png").write_bytes((place / "photos" / "00.png").read_bytes())
+    out = place / "out"
+    options = ["--transfer", place / "more", "--limit", 1, "--methods", "random", "--layers"]
+    options.append("stages.0.0")
+    result = run("explain", *model(place), *QUICKLY, *options, "--num-classes", 3, "--out", out)
+    assert result.exit_code == 0
+    found = json.loads((out / "results.json").read_text())
+    assert found["skipped"] == {str(place / "more" / "a.txt"): "not an image"}
+    said = {
+        "--queries": "24",
+        "--epochs": "2",
+        "--transfer": str(place / "more"),
+        "--limit": "1",
+        "--methods": "random",
+        "--layers": "stages.0.0",
+        "--num-classes": "3",
+        "--size": "16",
+        "--budget": "quick",
+    }
+    assert said.items() <= found["settings"].items()
+    assert found["settings"]["preparation"].startswith("shorter side 16 pixels (bilinear), centre ")
+    assert "--student-weights" not in found["settings"]
+
+
+def test_the_budget_says_how_long_a_student_learns(run, place):
+    out = place / "out"
+    assert run("distill", *model(place), "--budget", "paper", "--out", out).exit_code == 0
+    found = json.loads((out / "distillation.json").read_text())
+    assert found["student"]["epochs_run"] == 2
+    assert found["queries"] == 24 + 2  # two are held out
+    assert found["settings"]["--budget"] == "paper"
 
 
 def test_a_function_is_explained_through_a_student(run, place):

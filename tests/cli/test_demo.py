@@ -19,14 +19,19 @@ def demo(out):
 
 
 def test_a_small_demo_writes_its_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "BUDGETS", {BudgetName.QUICK: Budget(masks=4, steps=3)})
+    small = Budget(masks=4, steps=3, queries=1, epochs=1)
+    monkeypatch.setattr(module, "BUDGETS", {BudgetName.QUICK: small})
     for name, value in (("_ASKED_SCENES", 32), ("_JUDGING_SCENES", 8), ("_EPOCHS", 1)):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(module, "_EXPLAINED_SCENES", len(SCENE_CLASSES))
     found = demo(tmp_path)
     assert sorted(image["true"] for image in found["images"]) == sorted(SCENE_CLASSES)
     assert all(0 <= each["object_share"] <= 1 for each in found["methods"].values())
-    assert "On the object" in (tmp_path / "report.html").read_text()
+    text = (tmp_path / "report.html").read_text()
+    assert "On the object" in text
+    assert f"here {100 * found['object_area']:.1f}\N{NO-BREAK SPACE}%" in text
+    # A random map and RISE's few masks know little: they are near chance, not near the middle.
+    assert abs(found["methods"]["Random"]["object_share"] - found["object_area"]) < 0.01
 
 
 @pytest.mark.slow

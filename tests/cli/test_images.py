@@ -46,14 +46,41 @@ def test_the_imagenet_preset_is_torchvision_s_evaluation(tmp_path):
 
 def test_options_win_over_a_preset():
     chosen = choose_preparation(64, None, "2,2,2", PresetName.HALF)
-    assert chosen == Preparation(64, 73, (0.5, 0.5, 0.5), (2.0, 2.0, 2.0))
+    assert chosen == Preparation(64, 64, (0.5, 0.5, 0.5), (2.0, 2.0, 2.0))
+
+
+def test_only_the_imagenet_preset_and_named_weights_crop_a_margin_away():
+    means, stds = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    alone = choose_preparation(64, "0,0,0", "1,1,1", None)
+    assert (alone.size, alone.resize) == (64, 64)
+    assert choose_preparation(64, None, None, PresetName.IMAGENET) == Preparation(
+        64, 73, means, stds
+    )
+    assert str(alone) == (
+        "shorter side 64 pixels (bilinear), centre 64 × 64, minus 0, 0, 0, divided by 1, 1, 1"
+    )
+
+
+def test_one_option_leaves_the_rest_to_named_weights():
+    transforms = ResNet18_Weights.IMAGENET1K_V1.transforms()
+    means, stds = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    assert choose_preparation(112, None, None, None, transforms) == Preparation(
+        112, 128, means, stds
+    )
+    twos = choose_preparation(None, None, "2,2,2", None, transforms)
+    assert twos == Preparation(224, 256, means, (2.0, 2.0, 2.0))
+    half = choose_preparation(None, None, None, PresetName.HALF, transforms)
+    assert half == Preparation(224, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def test_one_mean_makes_grey_images(tmp_path):
     save(tmp_path / "a.png")
-    loaded = load_images([tmp_path], choose_preparation(16, "0.5", "0.5", None))
+    preparation = choose_preparation(16, "0.5", "0.25", None)
+    loaded = load_images([tmp_path], preparation)
     assert loaded.inputs.shape == (1, 1, 16, 16)
-    torch.testing.assert_close(loaded.inputs, loaded.pictures * 2 - 1)
+    pictures = preparation.picture(tmp_path / "a.png")[None]
+    torch.testing.assert_close(loaded.inputs, pictures * 4 - 2)
+    torch.testing.assert_close(preparation.pictures(loaded.inputs), pictures)
 
 
 def test_folders_are_read_in_order_and_to_any_depth(tmp_path):
@@ -64,7 +91,7 @@ def test_folders_are_read_in_order_and_to_any_depth(tmp_path):
     (tmp_path / "text.txt").write_text("no image")
     loaded = load_images([tmp_path], choose_preparation(16, "0,0,0", "1,1,1", None))
     assert loaded.names == ("a.jpg", "b/deep/x.bmp", "c.png")
-    assert loaded.skipped == {"text.txt": "not an image"}
+    assert loaded.skipped == {str(tmp_path / "text.txt"): "not an image"}
 
 
 def test_what_is_no_image_is_listed_even_beyond_the_limit(tmp_path):
@@ -73,7 +100,28 @@ def test_what_is_no_image_is_listed_even_beyond_the_limit(tmp_path):
     (tmp_path / "z.txt").write_text("no image")
     loaded = load_images([tmp_path], choose_preparation(16, "0", "1", None), limit=1)
     assert (loaded.names, loaded.left) == (("a.png",), 2)
-    assert loaded.skipped == {"z.txt": "not an image"}
+    assert loaded.skipped == {str(tmp_path / "z.txt"): "not an image"}
+
+
+def test_equal_names_of_two_folders_are_both_listed(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "z.txt").write_text("no image")
+    save(tmp_path / "other" / "a.png")
+    folders = [tmp_path / "one", tmp_path / "other"]
+    loaded = load_images(folders, choose_preparation(16, "0", "1", None))
+    assert loaded.skipped == {str(folder / "z.txt"): "not an image" for folder in folders}
+
+
+def test_the_first_images_are_those_of_a_limit(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path / name)
+    preparation = choose_preparation(16, "0", "1", None)
+    limited = load_images([tmp_path], preparation, limit=2)
+    first = load_images([tmp_path], preparation).first(2)
+    assert (first.names, first.left) == (limited.names, limited.left) == (("a.png", "b.png"), 1)
+    torch.testing.assert_close(first.inputs, limited.inputs, rtol=0, atol=0)
+    assert limited.first(2).left == 1
 
 
 def test_a_photograph_is_turned_upright(tmp_path):
@@ -83,6 +131,6 @@ def test_a_photograph_is_turned_upright(tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 3  # upside down
     turned.save(tmp_path / "a.png", exif=exif)
-    picture = load_images([tmp_path], choose_preparation(16, "0", "1", None)).pictures[0, 0]
+    picture = load_images([tmp_path], choose_preparation(16, "0", "1", None)).inputs[0, 0]
     assert picture[0].mean() == 0
     assert picture[-1].mean() == 1

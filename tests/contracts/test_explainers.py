@@ -6,12 +6,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from captum.attr import NoiseTunnel
+from captum.attr import Attribution, NoiseTunnel
 from captum.attr import visualization as viz
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
 from networks import Raises, State, TwoConvs
 from registry import EXPLAINERS
 
+import captum_blackbox
 from captum_blackbox.errors import ShapeError, TargetError
 
 every_explainer = pytest.mark.parametrize("explainer", EXPLAINERS, ids=lambda e: e.name)
@@ -24,6 +25,14 @@ def a_model(**settings):
     model.linear.weight.grad = torch.ones_like(model.linear.weight)
     model.norm.running_mean.normal_()
     return model
+
+
+def test_every_public_explainer_is_in_the_registry():
+    public = [getattr(captum_blackbox, name) for name in captum_blackbox.__all__]
+    explainers = {
+        each.__name__ for each in public if isinstance(each, type) and issubclass(each, Attribution)
+    }
+    assert explainers == {each.name for each in EXPLAINERS}
 
 
 @every_explainer
@@ -63,6 +72,14 @@ def test_the_input_is_left_as_it_was(explainer):
     assert torch.equal(images, before)
     assert images.requires_grad and images.grad is None
     assert not result.requires_grad
+
+
+@every_explainer
+def test_the_random_numbers_of_the_user_are_left_alone(explainer):
+    made, images = explainer.make(a_model()), torch.rand(2, 3, 12, 10)
+    before = torch.get_rng_state()
+    made.attribute(images, target=1)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @every_explainer

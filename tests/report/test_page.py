@@ -21,6 +21,7 @@ from captum_blackbox.report import (
     picture_png,
     render,
 )
+from captum_blackbox.report.comparison import FEW_IMAGES
 
 EVIL = """<script>alert('x')</script>"><img src=x onerror=y>&amp;'"""
 PNG = picture_png(torch.rand(3, 8, 8), edge=8)
@@ -70,7 +71,9 @@ def page(text="a name", **changes):
         title=text,
         lead=text,
         reference=text,
-        images_judged=1,
+        images_judged=FEW_IMAGES,
+        queries=12345,
+        object_area=0.0625,
         methods=[
             MethodSummary(text, 0.125, 0.875, None, None, 0.5),
             MethodSummary(
@@ -81,7 +84,7 @@ def page(text="a name", **changes):
         insertion=PNG,
         images=[image],
         layers={text: PNG},
-        student=StudentSummary(0.9, 0.1, None, 12345, text, 0.7, PNG),
+        student=StudentSummary(0.9, 0.1, None, text, 0.7, PNG),
         notes=[text],
         skipped={text: text},
         settings={text: text},
@@ -138,14 +141,33 @@ def test_the_page_can_be_read_without_seeing_it():
 
 def test_numbers_are_printed_as_they_are():
     text = " ".join("".join(Reader(render(page())).text).split())
-    for number in ("0.125", "0.875", "−0.100 [−0.200, −0.050] better", "12 345", "90.0 %"):
+    for number in ("0.125", "0.875", "−0.100 [−0.200, −0.050] better", "12 345", "90.0 %", "6.2 %"):
         assert number in text
     assert "0.000 [−1.000, 1.000] worse" not in text
 
 
+@pytest.mark.parametrize(
+    ("images", "low", "said"),
+    [(FEW_IMAGES, 0.0005001, True), (FEW_IMAGES, 0.0004, False), (FEW_IMAGES - 1, 0.1, False)],
+)
+def test_a_verdict_needs_enough_images_and_the_interval_as_printed(images, low, said):
+    method = MethodSummary("b", 0.5, 0.5, Difference(0.15, low, 0.2), None)
+    written = Reader(render(page(methods=[method], images_judged=images))).text
+    text = " ".join("".join(written).split())
+    assert f"0.150 [{low:.3f}, 0.200]" in text
+    assert ("0.200] worse" in text) == said
+
+
+def test_without_a_reference_there_are_no_differences():
+    text = "".join(Reader(render(page(reference=None))).text)
+    assert "reference" not in text
+    assert "−0.100 [" not in text
+    assert "mean difference" not in text
+
+
 @pytest.mark.parametrize(("agreement", "warned"), [(0.69, True), (0.7, False)])
 def test_a_student_that_disagrees_is_announced(agreement, warned):
-    student = StudentSummary(agreement, 0.1, 0.5, 10, "held-out images", 0.7)
+    student = StudentSummary(agreement, 0.1, 0.5, "held-out images", 0.7)
     text = "".join(Reader(render(page(student=student, notes=()))).text)
     assert ("Do not trust the Grad-CAM maps below." in text) == warned
 

@@ -187,9 +187,36 @@ def test_maps_are_bounded_and_a_zero_map_stays_zero(normalize):
 def test_constant_scores_give_a_zero_map_without_nan():
     model = TwoConvs().eval()
     nn.init.zeros_(model.linear.weight)
+    message = r"the map of image 0 is 0 everywhere \(2 of 2 are\)"
     for normalize in NORMALIZATIONS:
-        maps = LayerSumGradCAM(model, normalize=normalize).attribute(torch.rand(1, 3, 8, 8), 0)
+        explainer = LayerSumGradCAM(model, normalize=normalize)
+        with pytest.warns(ExplanationWarning, match=message) as caught:
+            maps = explainer.attribute(torch.rand(2, 3, 8, 8), 0)
         assert float(maps.abs().max()) == 0
+        assert caught[0].filename == __file__  # it points at the user's line
+
+
+def test_a_map_that_is_no_number_is_refused():
+    images = torch.rand(2, 3, 8, 8)
+    images[1, 0, 0, 0] = float("nan")
+    message = "the map of image 1 is not finite in torch.float32; look for NaN in the image"
+    with pytest.raises(InputError, match=message):
+        LayerSumGradCAM(TwoConvs().eval()).attribute(images, 0)
+
+
+def test_under_autocast_the_map_keeps_its_precision():
+    activation, gradient = torch.rand(1, 8, 16, 16), torch.rand(1, 8, 16, 16)
+    expected = grad_cam(activation, gradient)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(grad_cam(activation, gradient), expected)
+
+
+@pytest.mark.parametrize("weight", [torch.ones(3), float("nan")], ids=["three", "nan"])
+def test_a_weight_that_does_not_fit_is_refused(weight):
+    explainer = LayerSumGradCAM(TwoConvs().eval())
+    message = "the weight of layer 'conv1' is one finite number, or one for each of 2 images; got"
+    with pytest.raises(InputError, match=message):
+        explainer.attribute(torch.rand(2, 3, 8, 8), 0, layer_weights={"conv1": weight})
 
 
 def test_an_in_place_relu_changes_nothing():

@@ -1,5 +1,6 @@
 """Images in batches whose order is a function of (seed, epoch), shared out among processes."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 
+from captum_blackbox.artifacts import tensor_bytes
 from captum_blackbox.errors import InputError, ShapeError
 from captum_blackbox.student.distillation.random_state import generator_from
 
@@ -103,6 +105,23 @@ class Batches:
         if self._loader is not None:
             return len(self._loader) if hasattr(self._loader.dataset, "__len__") else None
         return len(self._order(0))
+
+    def digest(self) -> str | None:
+        """Return a hash of the first and the last image; ``None`` for a loader of the user.
+
+        It tells one collection of images from another. Data that is drawn at random must be seeded
+        before.
+        """
+        if self._loader is not None or self.images is None:
+            return None
+        found = hashlib.sha256()
+        for index in sorted({0, self.images - 1}):
+            item = self._dataset[index]
+            image = item[0] if isinstance(item, tuple | list) else item
+            if isinstance(image, Tensor):
+                found.update(f"{tuple(image.shape)} {image.dtype}".encode())
+                found.update(tensor_bytes(image))
+        return found.hexdigest()[:16]
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """Yield the batches of one epoch; a loader of the user may draw from the global state."""

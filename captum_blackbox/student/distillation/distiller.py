@@ -1,7 +1,6 @@
 """Train a student on what a black box answers."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_blackbox.black_box import BlackBox
-from captum_blackbox.errors import ExplanationWarning, InputError
+from captum_blackbox.errors import InputError, warn_user
 from captum_blackbox.hooks import evaluating
 from captum_blackbox.student.distillation.batches import Batches, Data
 from captum_blackbox.student.distillation.losses import Loss, TopKMode, check_loss
@@ -96,7 +95,8 @@ def distill(
         answers are at hand.
 
     Raises:
-        InputError: A setting cannot be used, the data is empty, or the loss became NaN.
+        InputError: A setting cannot be used, or the data is empty.
+        TrainingError: The loss became NaN or infinite.
         ShapeError: The images do not fit the student.
         OutputError: Student and box differ in the number of classes, or the box's answer is unfit.
         ArtifactError: The checkpoint belongs to another run or cannot be written.
@@ -111,6 +111,10 @@ def distill(
         >>> report.queries, report.epochs_run, report.evaluated_on
         (256, 4, 'training')
     """
+    if not isinstance(box, BlackBox):
+        raise InputError(
+            f"expected a BlackBox, got {type(box).__name__}; wrap it as BlackBox(fn, output=…)"
+        )
     check_loss(box.output, loss, topk)
     settings = Settings(
         epochs=epochs,
@@ -146,13 +150,11 @@ def distill(
             show_progress=show_progress,
         ).run(checkpoint)
     if report.agreement < min_fidelity:
-        warnings.warn(
+        warn_user(
             f"the student agrees with the black box on {100 * report.agreement:.1f} % of the "
             f"{report.evaluated_on} images, less than {100 * min_fidelity:.1f} %: an explanation "
             "of it explains the box badly. Train longer, on more images (TransferSet makes more "
-            "of a few), or take a larger student",
-            ExplanationWarning,
-            stacklevel=2,
+            "of a few), or take a larger student"
         )
     return report
 

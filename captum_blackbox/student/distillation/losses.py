@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_blackbox.black_box import Answers, OutputKind, TopK
-from captum_blackbox.errors import InputError
+from captum_blackbox.errors import InputError, check_choice
 from captum_blackbox.shapes import Labels, Logits
 
 Loss: TypeAlias = Literal["kl", "mse"]
@@ -93,8 +93,7 @@ def check_loss(output: OutputKind, loss: Loss, topk: TopKMode) -> None:
         InputError: With what is wrong and what to choose.
     """
     for name, value, known in (("loss", loss, Loss), ("topk", topk, TopKMode)):
-        if value not in get_args(known):
-            raise InputError(f"{name} is one of {', '.join(get_args(known))}, got {value!r}")
+        check_choice(name, value, get_args(known))
     gives_all_classes = output != "labels" and not (output == "topk" and topk == "bucket")
     if loss == "mse" and not gives_all_classes:
         got = "output='labels'" if output == "labels" else "output='topk' with topk='bucket'"

@@ -49,7 +49,7 @@ def random_state_kept(device: torch.device) -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     seeded: list[int] = []
     if device.type in {"cuda", "xpu"}:
-        seeded = list(range(torch.get_device_module(device).device_count()))
+        seeded = list(range(getattr(torch, device.type).device_count()))
     try:
         with torch.random.fork_rng(seeded, device_type=device.type if seeded else "cuda"):
             yield

@@ -8,11 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from captum_blackbox.artifacts import fingerprint
 from captum_blackbox.black_box import BlackBox
 from captum_blackbox.errors import InputError
 from captum_blackbox.student.distillation.batches import Batches
 from captum_blackbox.student.distillation.losses import Loss, TopKMode
 from captum_blackbox.student.distillation.processes import Processes
+from captum_blackbox.student.distillation.random_state import seed_everything
 
 _RANGES = {
     "epochs": (1, math.inf),
@@ -72,9 +74,20 @@ def run_header(
         "steps": batches.steps,
         "validation_images": None if validation is None else validation.images,
         "output": box.output,
+        "box": fingerprint(box.fn) if isinstance(box.fn, nn.Module) else None,
+        "first_and_last_image": _digest(batches, settings, processes),
+        "first_and_last_validation_image": _digest(validation, settings, processes),
         "optimizer": _description(optimizer),
         "student": _architecture(student),
     }
+
+
+def _digest(batches: Batches | None, settings: Settings, processes: Processes) -> str | None:
+    if batches is None:
+        return None
+    # The images may be drawn at random.
+    seed_everything(processes.device, settings.seed)
+    return batches.digest()
 
 
 def _description(optimizer: Optimizer) -> str:

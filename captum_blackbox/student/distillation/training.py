@@ -181,10 +181,12 @@ class Training:
 
     def _loss(self, logits: Tensor, answers: Answers, labels: Tensor | None) -> Tensor:
         settings, alpha = self.settings, self.settings.alpha
+        if alpha == 1:
+            labels = None  # they have no weight
         if labels is not None and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
             raise InputError(
                 f"labels run from {int(labels.min())} to {int(labels.max())}, the box has classes "
-                f"0 … {logits.shape[1] - 1}; give alpha=1.0 and data without labels to ignore them"
+                f"0 … {logits.shape[1] - 1}; give alpha=1.0 to ignore them"
             )
         return distillation_loss(
             logits,
@@ -219,9 +221,10 @@ class Training:
         return iter(()) if self._validation is None else self._validation.epoch(0)
 
     def _keep(self, images: Tensor, answers: Answers) -> None:
-        if sum(len(kept) for kept, _ in self._kept) < KEPT_IMAGES:
+        room = KEPT_IMAGES - sum(len(kept) for kept, _ in self._kept)
+        if room > 0:
             cpu = torch.device("cpu")
-            self._kept.append((images.to(cpu), _moved(answers, cpu)))
+            self._kept.append((images[:room].to(cpu), _moved(answers, cpu, room)))
 
     def _fidelity(self, pairs: Iterable[tuple[Tensor, Answers]]) -> Fidelity:
         device = self.processes.device
@@ -317,7 +320,7 @@ class Training:
             yield bar
 
 
-def _moved(answers: Answers, device: torch.device) -> Answers:
+def _moved(answers: Answers, device: torch.device, first: int | None = None) -> Answers:
     if isinstance(answers, TopK):
-        return TopK(answers.values.to(device), answers.indices.to(device))
-    return answers.to(device)
+        return TopK(answers.values[:first].to(device), answers.indices[:first].to(device))
+    return answers[:first].to(device)

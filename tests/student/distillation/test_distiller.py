@@ -333,7 +333,8 @@ def fragile_student():
 
 @pytest.mark.parametrize("ending", ["well", "box raises", "budget", "class mismatch"])
 @pytest.mark.filterwarnings("ignore::captum_blackbox.errors.ExplanationWarning")
-def test_only_the_students_weights_change(ending, device):
+def test_only_the_students_weights_change(ending, device, as_users_call):
+    # The shape checks of tests draw random numbers themselves.
     student = fragile_student()
     before, frozen = State(student), student.conv1.bias.clone()
     calls = []
@@ -507,8 +508,7 @@ def test_an_iterable_data_set_is_read_as_it_is():
         (
             {"data": TensorDataset(IMAGES, torch.full((40,), 3))},
             InputError,
-            "labels run from 3 to 3, the box has classes 0 … 2; give alpha=1.0 and data without "
-            "labels to ignore them",
+            "labels run from 3 to 3, the box has classes 0 … 2; give alpha=1.0 to ignore them",
         ),
         (
             {"optimizer": lambda parameters: None},

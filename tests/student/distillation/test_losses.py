@@ -270,8 +270,8 @@ def test_loss_is_computed_in_float32_at_least(dtype):
 @pytest.mark.parametrize(
     ("output", "settings", "message"),
     [
-        ("logits", {"loss": "l1"}, "loss is one of kl, mse, got 'l1'"),
-        ("topk", {"topk": "even"}, "topk is one of uniform, bucket, renormalize, got 'even'"),
+        ("logits", {"loss": "l1"}, "loss is one of 'kl', 'mse', got 'l1'"),
+        ("topk", {"topk": "even"}, "topk is one of 'uniform', 'bucket', 'renormalize', got 'even'"),
         (
             "labels",
             {"loss": "mse"},
