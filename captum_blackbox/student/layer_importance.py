@@ -1,4 +1,4 @@
-"""Which layers carry the explanation."""
+"""Which layers carry the explanation, and weights that follow from it."""
 
 from collections import OrderedDict
 from typing import Literal, TypeAlias, get_args
@@ -8,8 +8,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_blackbox.black_box import BlackBox
-from captum_blackbox.errors import check_choice
-from captum_blackbox.metrics import deletion
+from captum_blackbox.errors import InputError, check_choice
+from captum_blackbox.metrics import deletion, insertion
 from captum_blackbox.student.layer_maps import LayerMaps
 
 ImportanceKind: TypeAlias = Literal["energy", "deletion", "leave_one_out"]
@@ -59,6 +59,35 @@ def layer_importance(
         (name, deletion(box, images, _sum_without(layer_maps, name), target, step=step).auc - base)
         for name in layers
     )
+
+
+def learned_weights(
+    box: BlackBox,
+    images: Tensor,
+    layer_maps: LayerMaps,
+    target: Tensor,
+    step: int | None = None,
+    show_progress: bool = False,
+) -> dict[str, float]:
+    """Return layer name → λ, the mean of insertion less deletion AUC of the layer's map alone.
+
+    A layer that does not do better than nothing gets 0; the weights sum to 1.
+
+    Raises:
+        InputError: No layer does better than nothing.
+    """
+    gaps = {}
+    for name in tqdm(layer_maps, desc="layer weights", unit="layer", disable=not show_progress):
+        inserted = insertion(box, images, layer_maps[name], target, step=step).auc
+        deleted = deletion(box, images, layer_maps[name], target, step=step).auc
+        gaps[name] = max(0.0, float((inserted - deleted).mean()))
+    total = sum(gaps.values())
+    if total == 0:
+        raise InputError(
+            "no layer's map raises the score faster than it lowers it; distil longer, or give other "
+            "images"
+        )
+    return {name: gap / total for name, gap in gaps.items()}
 
 
 def _sum_without(layer_maps: LayerMaps, left_out: str | None) -> Tensor:

@@ -7,7 +7,7 @@ from torch import nn
 
 from captum_blackbox import BlackBox, DistilledLayerSumGradCAM, LayerSumGradCAM
 from captum_blackbox.errors import ArtifactError, ExplanationWarning, InputError, TargetError
-from captum_blackbox.metrics import deletion
+from captum_blackbox.metrics import deletion, insertion
 
 
 class Says(nn.Module):
@@ -126,6 +126,40 @@ def test_layer_importance_by_its_definitions():
     torch.testing.assert_close(
         without["conv1"], deletion(model, images, layers["conv2"], 1, step=7).auc - base
     )
+
+
+def test_learned_weights_by_their_definition():
+    model, images = TwoConvs().eval(), torch.rand(4, 3, 8, 8)
+    with torch.no_grad():
+        model.linear.weight.mul_(20)
+    explainer = DistilledLayerSumGradCAM(BlackBox(model, output="logits"), model)
+    layers = explainer.attribute_per_layer(images, target=1)
+    gaps = {}
+    for name, each in layers.items():
+        inserted = insertion(model, images, each, 1, step=7).auc.mean()
+        deleted = deletion(model, images, each, 1, step=7).auc.mean()
+        gaps[name] = max(0.0, float(inserted - deleted))
+    assert sum(gaps.values()) > 0
+    weights = explainer.fit_layer_weights(images, target=1, step=7)
+    assert weights == pytest.approx({n: gap / sum(gaps.values()) for n, gap in gaps.items()})
+    weighted = explainer.attribute(images, target=1, layer_weights=weights)
+    torch.testing.assert_close(weighted, sum(weights[name] * layers[name] for name in layers))
+
+
+def test_layers_that_explain_nothing_have_no_weights():
+    box = BlackBox(Says(1), output="logits")
+    message = "no layer's map raises the score faster than it lowers it"
+    with pytest.raises(InputError, match=message):
+        DistilledLayerSumGradCAM(box, TwoConvs()).fit_layer_weights(torch.rand(2, 3, 8, 8), 1)
+
+
+def test_energy_of_half_precision_images_is_a_number():
+    model = TwoConvs().eval().half()
+    with torch.no_grad():
+        model.linear.weight.mul_(1000)
+    explainer = DistilledLayerSumGradCAM(BlackBox(model, output="logits"), model)
+    shares = explainer.layer_importance(torch.rand(1, 3, 224, 224).half(), target=1)
+    torch.testing.assert_close(sum(shares.values()), torch.ones(1))
 
 
 def test_energy_does_not_depend_on_the_normalisation():
