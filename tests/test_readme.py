@@ -14,4 +14,4 @@ def test_the_examples_run(capsys):
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)
     assert names["maps"].shape == (4, 1, 64, 64)
-    assert "of the answers agree after 240 questions" in capsys.readouterr().out
+    assert "of the answers agree after 128 questions" in capsys.readouterr().out

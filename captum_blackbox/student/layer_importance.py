@@ -84,8 +84,8 @@ def learned_weights(
     total = sum(gaps.values())
     if total == 0:
         raise InputError(
-            "no layer's map raises the score faster than it lowers it; distil longer, or give other "
-            "images"
+            "no layer's map raises the score faster than it lowers it; distil longer, or give "
+            "other images"
         )
     return {name: gap / total for name, gap in gaps.items()}
 
