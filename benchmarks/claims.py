@@ -26,7 +26,7 @@ from captum_blackbox import metrics
 # (images, questions, epochs, masks of RISE, images of the layers' importance)
 DEFAULTS = {
     "demo": (160, 3000, 10, 500, 24),
-    "cifar": (200, 12000, 10, 500, 24),
+    "cifar": (160, 8000, 6, 300, 16),
     "imagenet": (16, 0, 0, 200, 3),
 }
 RESAMPLES = 10_000

@@ -3,11 +3,13 @@
 import json
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from captum_blackbox.cli import app
 from captum_blackbox.cli import demo as module
 from captum_blackbox.cli.options import Budget, BudgetName
+from captum_blackbox.cli.run import _object_shares
 from captum_blackbox.concepts import SCENE_CLASSES
 
 
@@ -30,8 +32,16 @@ def test_a_small_demo_writes_its_page(tmp_path, monkeypatch):
     text = (tmp_path / "report.html").read_text()
     assert "On the object" in text
     assert f"here {100 * found['object_area']:.1f}\N{NO-BREAK SPACE}%" in text
-    # A random map and RISE's few masks know little: they are near chance, not near the middle.
+    # Chance is what a map without a clue reaches.
     assert abs(found["methods"]["Random"]["object_share"] - found["object_area"]) < 0.01
+
+
+def test_the_share_on_the_object_does_not_depend_on_what_rise_adds_everywhere():
+    objects = torch.tensor([[[1.0, 0.0]]])
+    maps = torch.tensor([[[[0.6, 0.5]]]])
+    shares = _object_shares({"RISE": maps, "Random": maps}, objects)
+    torch.testing.assert_close(shares["RISE"], torch.ones(1).double())
+    torch.testing.assert_close(shares["Random"], torch.full((1,), 6 / 11).double())
 
 
 @pytest.mark.slow
