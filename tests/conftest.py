@@ -1,4 +1,4 @@
-"""What every test gets: a seed, a device, the real networks where they are."""
+"""What tests can ask for: a device, the real networks, a call without shape checks."""
 
 import importlib.util
 import os
@@ -10,10 +10,6 @@ import torch
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/networks.py and tests/registry.py
-
-# Where a test names no device it means the CPU, also on a machine with a GPU, and full precision.
-os.environ.setdefault("ACCELERATE_USE_CPU", "true")
-torch.backends.cudnn.allow_tf32 = False
 
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, max_examples=30)
 settings.register_profile("deep", deadline=None, max_examples=1000)
@@ -34,10 +30,6 @@ def pytest_generate_tests(metafunc):
     if "device" in metafunc.fixturenames:
         here = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
         metafunc.parametrize("device", metafunc.config.getoption("--device") or here)
-
-
-def pytest_runtest_setup():
-    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

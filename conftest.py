@@ -1,0 +1,13 @@
+"""What every test gets, the examples in the docstrings included."""
+
+import os
+
+import torch
+
+# Where nothing names a device it is the CPU, also on a machine with a GPU, in full precision.
+os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+torch.backends.cudnn.allow_tf32 = False
+
+
+def pytest_runtest_setup():
+    torch.manual_seed(0)
