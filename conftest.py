@@ -9,5 +9,6 @@ os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 torch.backends.cudnn.allow_tf32 = False
 
 
-def pytest_runtest_setup():
+def pytest_runtest_setup() -> None:
+    """Start each test from the same random numbers."""
     torch.manual_seed(0)
