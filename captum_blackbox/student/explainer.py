@@ -174,7 +174,8 @@ class DistilledLayerSumGradCAM(Attribution):
             target: The class to explain. ``None`` asks the box for its prediction, which costs
                 ``N`` queries: give the class to wrappers such as ``NoiseTunnel``.
             additional_forward_args: Passed to the student after the images.
-            layer_weights: Layer name → λ; by default 1 for each.
+            layer_weights: Layer name → λ; by default 1 for each. Or ``"last_and_sum"``, as for
+                :class:`LayerSumGradCAM`.
             expand_to_input: Spread each map evenly over the channels.
             grad_kwargs: For ``torch.autograd.grad``.
 

@@ -22,8 +22,9 @@ from captum_blackbox.student.layer_maps import (
     upsample,
 )
 
-LayerWeights: TypeAlias = Mapping[str, float | Tensor]
-"""Layer name → λ, one number or one per image ``(N,)``; a layer that is not named gets 0."""
+LayerWeights: TypeAlias = Mapping[str, float | Tensor] | str
+"""Layer name → λ, one number or one per image ``(N,)``, a layer that is not named gets 0; or
+``"last_and_sum"``: the last layer's map and the sum count the same, each scaled to a total of 1."""
 
 
 class LayerSumGradCAM(LayerAttribution, GradientAttribution):
@@ -105,7 +106,9 @@ class LayerSumGradCAM(LayerAttribution, GradientAttribution):
             inputs: Images ``(N, C, H, W)``, or a tuple of one such tensor.
             target: The class to explain, in any of Captum's forms.
             additional_forward_args: Passed to the model after the images.
-            layer_weights: Layer name → λ; by default 1 for each.
+            layer_weights: Layer name → λ; by default 1 for each. Or ``"last_and_sum"``, which did
+                best in our comparison: the last layer's map plus the sum, each scaled to a total
+                of 1 per image.
             expand_to_input: Spread each map evenly over the channels, for metrics that want the
                 shape of the input.
             grad_kwargs: For ``torch.autograd.grad``; ``{"create_graph": True}`` makes the maps
@@ -186,6 +189,13 @@ def summed(
     layer_weights: LayerWeights | None = None,
 ) -> Maps:
     """Return the weighted sum of layer maps at ``size``."""
+    if isinstance(layer_weights, str):
+        check_choice("layer_weights", layer_weights, ["last_and_sum"])
+        parts = ([list(maps.values())[-1]], list(maps.values()))
+        last, everything = (
+            summed({str(i): each for i, each in enumerate(some)}, size, normalize) for some in parts
+        )
+        return normalized(last, "l1") + normalized(everything, "l1")
     if layer_weights is not None:
         unknown = [name for name in layer_weights if name not in maps]
         if unknown:
@@ -197,14 +207,14 @@ def summed(
         for name, weight in (layer_weights or {}).items()
     }
     # Enlarging is linear: maps of one size that need no normalisation are added up before it.
-    parts: dict[tuple[int, ...], Tensor] = {}
+    added: dict[tuple[int, ...], Tensor] = {}
     for name, each in maps.items():
         part = each if normalize == "none" else normalized(upsample(each, size), normalize)
         if layer_weights is not None:
             part = part * weights.get(name, torch.zeros(1)).to(part).reshape(-1, 1, 1, 1)
         key = tuple(part.shape[2:])
-        parts[key] = parts[key] + part if key in parts else part
-    return torch.stack([upsample(part, size) for part in parts.values()]).sum(0)
+        added[key] = added[key] + part if key in added else part
+    return torch.stack([upsample(part, size) for part in added.values()]).sum(0)
 
 
 def image_size(images: Tensor) -> tuple[int, int]:

@@ -139,6 +139,17 @@ def test_the_sum_over_layers_is_linear(normalize):
     torch.testing.assert_close(weighted, first * per_image.view(2, 1, 1, 1) + second)
 
 
+def test_the_last_layer_and_the_sum_count_the_same():
+    explainer, images = LayerSumGradCAM(TwoConvs().eval()), torch.rand(2, 3, 11, 8)
+    layers = explainer.attribute_per_layer(images, target=1)
+    parts = (layers["conv2"], explainer.attribute(images, target=1))
+    expected = sum(each / each.sum((1, 2, 3), keepdim=True) for each in parts)
+    maps = explainer.attribute(images, target=1, layer_weights="last_and_sum")
+    torch.testing.assert_close(maps, expected)
+    with pytest.raises(InputError, match="layer_weights is one of 'last_and_sum', got 'best'"):
+        explainer.attribute(images, target=1, layer_weights="best")
+
+
 def test_the_layers_add_up_to_the_sum_and_come_in_running_order():
     explainer = LayerSumGradCAM(TwoConvs().eval(), ["conv2", "conv1"])
     images = torch.rand(2, 3, 11, 8)
