@@ -49,10 +49,6 @@ class ArtifactError(CaptumBlackboxError, ValueError):
     """A file does not belong to the model, data or settings it is used with."""
 
 
-class NotFittedError(CaptumBlackboxError, ValueError, AttributeError):
-    """Something was used before it was fitted, or a statistic before it was updated."""
-
-
 class MissingExtraError(CaptumBlackboxError, ImportError):
     """A package is needed that comes with an extra of this library."""
 

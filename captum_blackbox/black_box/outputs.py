@@ -6,7 +6,7 @@ wait; the reason is looked for only where the answer is no.
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from captum_blackbox.errors import OutputError
 from captum_blackbox.shapes import Scores
 
 OutputKind: TypeAlias = Literal["logits", "probs", "log_probs", "topk", "labels"]
-OUTPUT_KINDS: tuple[OutputKind, ...] = get_args(OutputKind)
 
 ROW_SUM_TOLERANCE = 1e-3
 """How far from 1 probabilities may sum; more where their dtype cannot do better."""
