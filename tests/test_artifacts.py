@@ -84,3 +84,13 @@ def test_a_fingerprint_changes_with_a_weight_a_name_a_shape_and_a_buffer():
     bounded = nn.Sequential(linear, nn.Tanh())
     assert fingerprint(bounded) != fingerprint(nn.Sequential(linear, nn.ReLU()))  # equal weights
     assert fingerprint(model) == fingerprint(model)
+
+
+def test_a_reader_sees_the_old_file_or_the_new_one_never_half_of_it(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_artifact(path, {"a": torch.zeros(3)}, {})
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        save_artifact(path, {"a": torch.ones(1000)}, {})
+        assert reader.read() == before
+    assert list(tmp_path.iterdir()) == [path]
