@@ -106,9 +106,9 @@ class LayerSumGradCAM(LayerAttribution, GradientAttribution):
             inputs: Images ``(N, C, H, W)``, or a tuple of one such tensor.
             target: The class to explain, in any of Captum's forms.
             additional_forward_args: Passed to the model after the images.
-            layer_weights: Layer name → λ; by default 1 for each. Or ``"last_and_sum"``, which did
-                best in our comparison: the last layer's map plus the sum, each scaled to a total
-                of 1 per image.
+            layer_weights: Layer name → λ; by default 1 for each. Or ``"last_and_sum"``: the last
+                layer's map plus the sum, each scaled to a total of 1 per image (chosen among many
+                variants by trying; see benchmarks/results).
             expand_to_input: Spread each map evenly over the channels, for metrics that want the
                 shape of the input.
             grad_kwargs: For ``torch.autograd.grad``; ``{"create_graph": True}`` makes the maps
