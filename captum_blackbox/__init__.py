@@ -13,13 +13,25 @@ _HOME = {
     "DistillationReport": "student",
     "DistilledLayerSumGradCAM": "student",
     "LayerSumGradCAM": "student",
+    "PatternAttribution": "patterns",
+    "PatternAttributionComposite": "patterns",
+    "PatternNet": "patterns",
+    "PatternNetComposite": "patterns",
+    "Patterns": "patterns",
     "RISE": "student",
     "metrics": "metrics",
+    "signal_quality": "patterns",
 }
 
 if TYPE_CHECKING:
     from captum_blackbox import metrics as metrics
     from captum_blackbox.black_box import BlackBox as BlackBox
+    from captum_blackbox.patterns import PatternAttribution as PatternAttribution
+    from captum_blackbox.patterns import PatternAttributionComposite as PatternAttributionComposite
+    from captum_blackbox.patterns import PatternNet as PatternNet
+    from captum_blackbox.patterns import PatternNetComposite as PatternNetComposite
+    from captum_blackbox.patterns import Patterns as Patterns
+    from captum_blackbox.patterns import signal_quality as signal_quality
     from captum_blackbox.student import RISE as RISE
     from captum_blackbox.student import DistillationReport as DistillationReport
     from captum_blackbox.student import DistilledLayerSumGradCAM as DistilledLayerSumGradCAM
@@ -31,7 +43,13 @@ __all__ = [
     "DistillationReport",
     "DistilledLayerSumGradCAM",
     "LayerSumGradCAM",
+    "PatternAttribution",
+    "PatternAttributionComposite",
+    "PatternNet",
+    "PatternNetComposite",
+    "Patterns",
     "metrics",
+    "signal_quality",
 ]
 
 

@@ -1,17 +1,25 @@
 """Watch a model run, then leave no trace on it: the only place that registers hooks."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from captum_blackbox.errors import LayerError
 
 Layers = Sequence[nn.Module | str] | nn.Module | str | None
 """Layers as modules or names; ``None`` stands for every ``Conv2d``."""
+
+OutputHook: TypeAlias = Callable[[nn.Module, tuple[Any, ...], Any], Any]
+"""Module, positional inputs and output → another output, or ``None`` to leave it."""
+
+CallHandler: TypeAlias = Callable[[str, Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
+"""Name of the running module, a function of torch and its arguments → what the function returns."""
 
 
 @contextmanager
@@ -127,6 +135,111 @@ def _keep(
         )
     seen.keep(name, output)
     return output.clone() if copy else None
+
+
+def on_output(module: nn.Module, hook: OutputHook) -> RemovableHandle:
+    """Pass each output of ``module`` to ``hook``, which may replace it; the caller removes it.
+
+    Example:
+        >>> import torch
+        >>> module = nn.Identity()
+        >>> handle = on_output(module, lambda module, inputs, output: 2 * output)
+        >>> module(torch.ones(1))
+        tensor([2.])
+        >>> handle.remove()
+    """
+    return module.register_forward_hook(hook)
+
+
+def intercept_calls(
+    model: nn.Module, new_handler: Callable[[], CallHandler]
+) -> list[RemovableHandle]:
+    """Pass every function of torch that ``model`` calls to a handler; the caller removes it.
+
+    The handler hears in which module a call was made, and calls the function itself. This is how
+    operations are seen that no module stands for, such as the addition in a residual block.
+
+    Args:
+        model: The model; calls count while its own ``forward`` runs.
+        new_handler: Makes a handler at the start of each forward pass.
+
+    Example:
+        >>> import torch
+        >>> def new_handler():
+        ...     def handle(path, function, args, kwargs):
+        ...         print(repr(path), function.__name__)
+        ...         return function(*args, **kwargs)
+        ...     return handle
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+        >>> handles = intercept_calls(model, new_handler)
+        >>> _ = model(torch.zeros(1, 2))
+        '0' linear
+        '1' relu
+        >>> for handle in handles:
+        ...     handle.remove()
+    """
+    calls = _Interceptions(new_handler)
+    # always_call: also when the module raises.
+    handles = [model.register_forward_pre_hook(calls.start)]
+    for name, module in model.named_modules():
+        if module is not model:
+            handles.append(module.register_forward_pre_hook(partial(calls.enter, name)))
+            handles.append(module.register_forward_hook(calls.leave, always_call=True))
+    handles.append(model.register_forward_hook(calls.end, always_call=True))
+    return handles
+
+
+class _Interceptions:
+    """The forward passes that run now, usually one."""
+
+    def __init__(self, new_handler: Callable[[], CallHandler]) -> None:
+        self._new_handler = new_handler
+        self._running: list[_Interceptor] = []
+
+    def start(self, _module: nn.Module, _inputs: object) -> None:
+        self._running.append(_Interceptor(self._new_handler()))
+        self._running[-1].__enter__()
+
+    def end(self, _module: nn.Module, _inputs: object, _output: object) -> None:
+        self._running.pop().__exit__(None, None, None)
+
+    def enter(self, name: str, _module: nn.Module, _inputs: object) -> None:
+        if self._running:
+            self._running[-1].paths.append(name)
+
+    def leave(self, _module: nn.Module, _inputs: object, _output: object) -> None:
+        if self._running:
+            self._running[-1].paths.pop()
+
+
+class _Interceptor(TorchFunctionMode):
+    def __init__(self, handle: CallHandler) -> None:
+        super().__init__()
+        self.handle = handle
+        self.paths = [""]
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        return self.handle(self.paths[-1], func, args, kwargs or {})
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module inside ``torch.compile`` and ``DataParallel``, whose hooks are heard.
+
+    A compiled model ignores hooks that come later; ``DataParallel`` runs copies of the layers.
+    """
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, nn.DataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
 
 
 def find_layers(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from captum_blackbox.errors import ShapeError
+from captum_blackbox.errors import InputError, ShapeError, warn_user
 
 Images: TypeAlias = Float[Tensor, "batch channels height width"]
 Maps: TypeAlias = Float[Tensor, "batch 1 height width"]
@@ -42,3 +42,31 @@ def check_images(images: object) -> None:
         )
     if images.numel() == 0:
         raise ShapeError(f"expected at least one image, got shape {tuple(images.shape)}")
+
+
+def check_maps(maps: Tensor, reason: str) -> None:
+    """Refuse maps ``(N, …)`` that are not finite, and warn of those that are 0 everywhere.
+
+    Args:
+        maps: Importance, of which there is a map for each image.
+        reason: Why a map may be 0.
+
+    Raises:
+        InputError: A map has values that are no numbers, or too large for the dtype.
+
+    Warns:
+        ExplanationWarning: A map is 0 everywhere.
+    """
+    largest = maps.detach().abs().flatten(1).amax(1)
+    broken = (~largest.isfinite()).nonzero().flatten().tolist()
+    if broken:
+        raise InputError(
+            f"the map of image {broken[0]} is not finite in {largest.dtype}; look for NaN in the "
+            "image and the weights, or explain it in float32"
+        )
+    empty = (largest == 0).nonzero().flatten().tolist()
+    if empty:
+        warn_user(
+            f"the map of image {empty[0]} is 0 everywhere ({len(empty)} of {len(largest)} are): "
+            f"{reason}"
+        )

@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from captum_blackbox import RISE, BlackBox, DistilledLayerSumGradCAM, LayerSumGradCAM
+import torch
+
+from captum_blackbox import (
+    RISE,
+    BlackBox,
+    DistilledLayerSumGradCAM,
+    LayerSumGradCAM,
+    PatternAttribution,
+    PatternNet,
+    Patterns,
+)
 
 
 @dataclass(frozen=True)
@@ -13,10 +23,28 @@ class Explainer:
     Attributes:
         name: Of the class.
         make: Model → explainer.
+        channels: Of a map: one for the image, or as many as it has.
+        has_delta: Whether it says how much of the score its map leaves out.
     """
 
     name: str
     make: Any
+    channels: int = 1
+    has_delta: bool = False
+
+
+def with_patterns(method: Any) -> Any:
+    """Return what makes a method of a model, with patterns fitted to seeded noise."""
+
+    def make(model: torch.nn.Module) -> Any:
+        place = next(model.parameters())
+        generator = torch.Generator().manual_seed(1)
+        noise = torch.rand(24, 3, 12, 10, generator=generator)
+        noise *= 4 * torch.rand(24, 1, 1, 1, generator=generator)  # some dark, some bright
+        fitted = Patterns.fit(model, noise.to(place), regime="linear", show_progress=False)
+        return method(model, fitted)
+
+    return make
 
 
 EXPLAINERS = [
@@ -25,5 +53,7 @@ EXPLAINERS = [
         "DistilledLayerSumGradCAM",
         lambda model: DistilledLayerSumGradCAM(BlackBox(model, output="logits"), model),
     ),
+    Explainer("PatternNet", with_patterns(PatternNet), channels=3),
+    Explainer("PatternAttribution", with_patterns(PatternAttribution), channels=3, has_delta=True),
     Explainer("RISE", lambda model: RISE(model, output="logits", masks=20, grid=4)),
 ]

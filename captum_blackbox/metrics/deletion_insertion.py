@@ -1,21 +1,20 @@
 """The deletion and the insertion game: what happens to the score with the pixels named first?"""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Int32, Int64
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_blackbox._compat import one_tensor
 from captum_blackbox.black_box import BlackBox, OutputKind, as_black_box
-from captum_blackbox.errors import InputError, ShapeError
 from captum_blackbox.metrics.class_scores import ClassScores, Score
-from captum_blackbox.metrics.maps import Channels, Ranks, Ties, one_channel, pixel_ranks
+from captum_blackbox.metrics.maps import Channels, Ties, pixel_ranks
+from captum_blackbox.metrics.replacing import at_least, fitting_saliency, scores_while_replacing
 from captum_blackbox.metrics.substrates import Substrate, substrate_images
-from captum_blackbox.shapes import Images, Target, check_images
+from captum_blackbox.shapes import Target, check_images
 
 _DEFAULT_STEPS = 28
 
@@ -184,66 +183,18 @@ def _play(
     check_images(images)
     images = images.detach()
     pixels = images.shape[2] * images.shape[3]
-    step = _at_least_one("step", math.ceil(pixels / _DEFAULT_STEPS) if step is None else step)
-    at_once = _at_least_one("batch_size", box.batch_size if batch_size is None else batch_size)
-    ranks = _ranks(attributions, images, game, order)
+    step = at_least(1, "step", math.ceil(pixels / _DEFAULT_STEPS) if step is None else step)
+    at_once = at_least(1, "batch_size", box.batch_size if batch_size is None else batch_size)
+    saliency = fitting_saliency(attributions, images, order.channels, f"the {game} game")
+    ranks = pixel_ranks(saliency, order.ties, seed=order.seed).to(images.device)
     empty = substrate_images(images, substrate)
     start, finish = (images, empty) if game == "deletion" else (empty, images)
     # Everything is checked: only now may queries be spent.
     scores = ClassScores(box, images, target, score)
     steps = math.ceil(pixels / step)
-    taken = torch.arange(steps + 1, dtype=torch.int32, device=images.device) * min(step, pixels)
-    parts = []
+    counts = torch.arange(steps + 1, dtype=torch.int32, device=images.device) * min(step, pixels)
     with tqdm(total=len(images) * (steps + 1), desc=game, disable=not show_progress) as bar:
-        for states, rows in _states(start, finish, ranks, taken.view(-1, 1, 1), at_once):
-            parts.append(scores(states, rows))
-            bar.update(len(rows))
-    curve = torch.cat(parts).view(len(images), steps + 1)
-    return Game(curve, torch.trapezoid(curve, dim=1) / steps)
-
-
-def _states(
-    start: Images,
-    finish: Images,
-    ranks: Ranks,
-    taken: Int32[Tensor, "steps 1 1"],
-    at_once: int,
-) -> Iterator[tuple[Tensor, Int64[Tensor, " n"]]]:
-    """Yield what the images become, image by image and step by step, and whose state each is.
-
-    ``taken`` says how many pixels are replaced at each step.
-    """
-    steps = len(taken)
-    total = len(start) * steps
-    for first in range(0, total, at_once):
-        last = min(first + at_once, total)
-        states = start.new_empty((last - first, *start.shape[1:]))
-        for image in range(first // steps, (last - 1) // steps + 1):
-            # The part of the batch that belongs to one image, so that nothing is gathered.
-            offset = image * steps
-            begin, end = max(first, offset), min(last, offset + steps)
-            replaced = (ranks[image] < taken[begin - offset : end - offset])[:, None]
-            part = states[begin - first : end - first]
-            torch.where(replaced, finish[image], start[image], out=part)
-        yield states, torch.arange(first, last, device=start.device) // steps
-
-
-def _ranks(
-    attributions: Tensor | tuple[Tensor, ...], images: Images, game: str, order: _Order
-) -> Ranks:
-    maps, _ = one_tensor(attributions, f"the {game} game")
-    saliency = one_channel(maps, order.channels)
-    expected = (len(images), *images.shape[2:])
-    if saliency.shape != expected:
-        raise ShapeError(
-            f"the {game} game needs one value per pixel: maps {tuple(saliency.shape)} do not fit "
-            f"images {tuple(images.shape)}; one map per image, enlarged to the image's size, for "
-            "instance with captum.attr.LayerAttribution.interpolate"
+        curve = scores_while_replacing(
+            scores, start, finish, ranks, counts, batch_size=at_once, bar=bar
         )
-    return pixel_ranks(saliency, order.ties, seed=order.seed).to(images.device)
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if value < 1:
-        raise InputError(f"{name} must be at least 1, got {value}")
-    return value
+    return Game(curve, torch.trapezoid(curve, dim=1) / steps)

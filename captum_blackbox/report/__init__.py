@@ -1,7 +1,7 @@
 """Pictures, figures and pages of results; the only package that draws."""
 
 from captum_blackbox.report.comparison import Difference, paired_difference
-from captum_blackbox.report.curves import game_png, layers_png, loss_png
+from captum_blackbox.report.curves import degradation_png, game_png, layers_png, loss_png
 from captum_blackbox.report.overlay import heat_png, overlay_png, picture_png
 from captum_blackbox.report.page import (
     ExplainedImage,
@@ -12,6 +12,8 @@ from captum_blackbox.report.page import (
     StudentSummary,
     render,
 )
+from captum_blackbox.report.quality import quality_png
+from captum_blackbox.report.signals import attribution_png, montage_png, signal_png
 
 __all__ = [
     "Difference",
@@ -21,12 +23,17 @@ __all__ = [
     "MethodResult",
     "MethodSummary",
     "StudentSummary",
+    "attribution_png",
+    "degradation_png",
     "game_png",
     "heat_png",
     "layers_png",
     "loss_png",
+    "montage_png",
     "overlay_png",
     "paired_difference",
     "picture_png",
+    "quality_png",
     "render",
+    "signal_png",
 ]

@@ -1,9 +1,10 @@
-"""Curves and bars of an explanation: the two games, the losses, the layers."""
+"""Curves and bars of an explanation: the games, the losses, the layers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from captum_blackbox.report.figure import (
 )
 
 _MOST_BARS = 30
+_LINES = ("-", "--", ":")  # methods that share a colour
 
 
 def game_png(curves: Mapping[str, Tensor], game: Literal["deletion", "insertion"]) -> bytes:
@@ -48,19 +50,73 @@ def game_png(curves: Mapping[str, Tensor], game: Literal["deletion", "insertion"
     for name, scores in curves.items():
         rows = _rows(name, scores)
         fraction = np.linspace(0, 1, rows.shape[1])
-        mean = rows.mean(0)
-        label = f"{name}  {np.trapezoid(mean, fraction):.3f}"
-        axes.plot(fraction, mean, color=colors[name], linewidth=1.8, label=label)
-        if len(rows) > 1:
-            error = rows.std(0, ddof=1) / np.sqrt(len(rows))
-            low, high = mean - error, mean + error
-            axes.fill_between(fraction, low, high, color=colors[name], alpha=0.15, linewidth=0)
+        label = f"{name}  {np.trapezoid(rows.mean(0), fraction):.3f}"
+        axes.plot(fraction, rows.mean(0), color=colors[name], linewidth=1.8, label=label)
+        _add_band(axes, fraction, rows, colors[name])
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     done = {"deletion": "deleted", "insertion": "inserted"}[game]
     name_axes(axes, f"pixels {done}, most important first", "probability of the class")
     add_legend(axes, "upper right" if game == "deletion" else "lower right")
+    return figure_png(figure)
+
+
+def degradation_png(curves: Mapping[str, Tensor], *, every: int = 1) -> bytes:
+    """Draw patch degradation: the score over the number of patches replaced, a curve per method.
+
+    Several images give their mean, with a band of one standard error; the legend has the mean area
+    over the curve, the largest, that is the best, first.
+
+    Args:
+        curves: Method → scores ``(N, points)``, as the ``curve`` of
+            :func:`~captum_blackbox.metrics.patch_degradation`; its ``baseline``, named
+            ``"random"``, is drawn in grey.
+        every: Patches between two points, as it was there.
+
+    Returns:
+        A PNG.
+
+    Raises:
+        InputError: There is no curve, or ``every`` is not positive.
+        ShapeError: A curve has another shape or fewer than two points.
+
+    Example:
+        >>> import torch
+        >>> degradation_png({"random": torch.tensor([[1.0, 0.5, 0.2]])})[1:4]
+        b'PNG'
+    """
+    if not curves:
+        raise InputError("there is no curve to draw")
+    if every < 1:
+        raise InputError(f"every must be at least 1, got {every}")
+    figure, axes = new_axes(6.2, 3.6, long_labels=True)
+    rows = {name: _rows(name, scores) for name, scores in curves.items()}
+    areas = {name: float((each[:, 0] - each.mean(1)).mean()) for name, each in rows.items()}
+    colors = method_colors(list(curves))
+    shown = list(colors.values())
+    for i, name in sorted(enumerate(rows), key=lambda each: -areas[each[1]]):
+        patches = every * np.arange(rows[name].shape[1])
+        line = _LINES[shown[:i].count(colors[name]) % len(_LINES)]
+        axes.plot(
+            patches, rows[name].mean(0), line, color=colors[name], linewidth=1.6,
+            label=f"{areas[name]:.3f}  {name}",
+        )  # fmt: skip
+        _add_band(axes, patches, rows[name], colors[name])
+    axes.set_xlim(0, every * (max(each.shape[1] for each in rows.values()) - 1))
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    name_axes(axes, "patches replaced, most important first", "probability of the class")
+    ink = axes.yaxis.label.get_color()
+    legend = figure.legend(
+        loc="outside right upper",
+        fontsize=8,
+        labelcolor=ink,
+        frameon=False,
+        title="AOPC",
+        alignment="left",
+    )
+    legend.get_title().set(fontsize=8, color=ink)
     return figure_png(figure)
 
 
@@ -113,6 +169,13 @@ def layers_png(importance: Mapping[str, float], meaning: str) -> bytes:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     name_axes(axes, meaning, "")
     return figure_png(figure)
+
+
+def _add_band(axes: Axes, x: np.ndarray, rows: np.ndarray, color: str) -> None:
+    """Add one standard error of the mean of several rows."""
+    if len(rows) > 1:
+        mean, error = rows.mean(0), rows.std(0, ddof=1) / np.sqrt(len(rows))
+        axes.fill_between(x, mean - error, mean + error, color=color, alpha=0.15, linewidth=0)
 
 
 def _rows(name: str, scores: Tensor) -> np.ndarray:

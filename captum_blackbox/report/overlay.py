@@ -37,7 +37,7 @@ def picture_png(picture: Tensor, *, edge: int = 224) -> bytes:
         >>> picture_png(torch.rand(3, 8, 8))[1:4]
         b'PNG'
     """
-    return _png(Image.fromarray(_pixels(picture, edge)))
+    return png_bytes(Image.fromarray(_pixels(picture, edge)))
 
 
 def overlay_png(
@@ -68,7 +68,7 @@ def overlay_png(
     grey = (pixels @ np.array(_GREY))[..., None].repeat(3, axis=2)
     scaled = _scaled(heat, floor)
     if scaled is None:
-        return _png(Image.fromarray(grey[..., 0].round().astype(np.uint8)))
+        return png_bytes(Image.fromarray(grey[..., 0].round().astype(np.uint8)))
     height, width = pixels.shape[:2]
     smooth = np.asarray(
         Image.fromarray(scaled.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
@@ -77,7 +77,7 @@ def overlay_png(
     mixed = (1 - alpha) * grey + alpha * 255 * colormaps[COLORMAP](smooth)[..., :3]
     # 256 colours are enough for a map and take a third of the space.
     image = Image.fromarray(mixed.round().astype(np.uint8))
-    return _png(image.quantize(256, method=Image.Quantize.FASTOCTREE))
+    return png_bytes(image.quantize(256, method=Image.Quantize.FASTOCTREE))
 
 
 def heat_png(heat: Tensor, *, edge: int = 96, floor: Floor = "zero") -> bytes:
@@ -97,20 +97,20 @@ def heat_png(heat: Tensor, *, edge: int = 96, floor: Floor = "zero") -> bytes:
         b'PNG'
     """
     scaled = _scaled(heat, floor)
-    height, width = _fitted(heat.shape[-2], heat.shape[-1], edge)
+    height, width = fitted_size(heat.shape[-2], heat.shape[-1], edge)
     if scaled is None:
-        return _png(Image.new("L", (width, height), 128))
+        return png_bytes(Image.new("L", (width, height), 128))
     small = Image.fromarray((255 * scaled).round().astype(np.uint8))
     image = small.resize((width, height), Image.Resampling.BILINEAR)
     palette = 255 * colormaps[COLORMAP](np.arange(256))[:, :3]
     image.putpalette(palette.round().astype(np.uint8).tobytes())
-    return _png(image)
+    return png_bytes(image)
 
 
 def _scaled(heat: Tensor, floor: Floor) -> Heat | None:
     if heat.dim() not in {2, 3} or (heat.dim() == 3 and len(heat) != 1):
         raise ShapeError(f"expected a map (H, W) or (1, H, W), got {tuple(heat.shape)}")
-    _check_finite(heat, "map")
+    check_finite(heat, "map")
     values = heat.detach().double().cpu().reshape(heat.shape[-2:]).numpy()
     low = 0.0 if floor == "zero" else float(values.min())
     span = float(values.max()) - low
@@ -126,33 +126,41 @@ def _pixels(picture: Tensor, edge: int) -> Pixels:
         raise ShapeError(
             f"expected a picture (1, H, W) or (3, H, W), got shape {tuple(picture.shape)}"
         )
-    _check_finite(picture, "picture")
-    height, width = _fitted(picture.shape[1], picture.shape[2], edge)
-    small = height < picture.shape[1]
-    resized = F.interpolate(
-        picture.detach().float().cpu()[None],
-        (height, width),
-        mode="bilinear" if small else "nearest",
-        antialias=small,
-    )[0]
+    check_finite(picture, "picture")
+    resized = resize(picture.detach().float().cpu(), edge)
     colors = resized.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0)
     pixels: Pixels = (255 * colors).round().byte().numpy()
     return pixels
 
 
-def _fitted(height: int, width: int, edge: int) -> tuple[int, int]:
+def resize(channels: Tensor, edge: int) -> Tensor:
+    """Return ``(C, H, W)`` with ``edge`` as its longer edge, or a whole factor larger."""
+    size = fitted_size(channels.shape[1], channels.shape[2], edge)
+    small = size[0] < channels.shape[1]
+    mode = "bilinear" if small else "nearest"
+    return F.interpolate(channels[None], size, mode=mode, antialias=small)[0]
+
+
+def fitted_size(height: int, width: int, edge: int) -> tuple[int, int]:
+    """Return height and width of a picture whose longer edge becomes at least ``edge``."""
     factor = edge / max(height, width)
     # Small pictures grow by whole factors, so that all their pixels stay equally large.
     factor = math.ceil(factor) if factor > 1 else factor
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def _check_finite(tensor: Tensor, what: str) -> None:
+def check_finite(tensor: Tensor, what: str) -> None:
+    """Refuse NaN and infinite values.
+
+    Raises:
+        ShapeError: There is one.
+    """
     if not bool(tensor.isfinite().all()):
         raise ShapeError(f"the {what} has a value that is not finite")
 
 
-def _png(image: Image.Image) -> bytes:
+def png_bytes(image: Image.Image) -> bytes:
+    """Return the picture as PNG; the same picture gives the same bytes."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()

@@ -10,9 +10,9 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_blackbox._compat import format_like_inputs, one_tensor
-from captum_blackbox.errors import InputError, check_choice, warn_user
-from captum_blackbox.hooks import Layers, find_layers
-from captum_blackbox.shapes import Maps, Target, check_images
+from captum_blackbox.errors import InputError, check_choice
+from captum_blackbox.hooks import Layers, find_layers, unwrapped
+from captum_blackbox.shapes import Maps, Target, check_images, check_maps
 from captum_blackbox.student.layer_maps import (
     LayerMaps,
     Normalize,
@@ -81,7 +81,7 @@ class LayerSumGradCAM(LayerAttribution, GradientAttribution):
                 "for a model that can only be called use DistilledLayerSumGradCAM"
             )
         check_choice("normalize", normalize, get_args(Normalize))
-        self.model = _unwrapped(model)
+        self.model = unwrapped(model)
         self.layers = find_layers(self.model, layers)
         self.normalize: Normalize = normalize
         self.reshape_transform = reshape_transform
@@ -234,9 +234,7 @@ def finished(
         ExplanationWarning: A map is 0 everywhere.
     """
     result = total.to(images)
-    largest = result.detach().abs().amax((1, 2, 3))
-    if not bool(((largest > 0) & largest.isfinite()).all()):
-        _report_useless(largest)
+    check_maps(result, "no layer speaks for the target")
     if not (grad_kwargs or {}).get("create_graph", False):
         result = result.detach()
     if expand_to_input:
@@ -252,28 +250,3 @@ def _checked_weight(name: str, weight: float | Tensor, images: int) -> Tensor:
             f"images; got {tuple(tensor.shape)} with values {tensor.flatten()[:3].tolist()}"
         )
     return tensor
-
-
-def _report_useless(largest: Tensor) -> None:
-    broken = (~largest.isfinite()).nonzero().flatten().tolist()
-    if broken:
-        raise InputError(
-            f"the map of image {broken[0]} is not finite in {largest.dtype}; look for NaN in the "
-            "image and the weights, or explain it in float32"
-        )
-    empty = (largest == 0).nonzero().flatten().tolist()
-    warn_user(
-        f"the map of image {empty[0]} is 0 everywhere ({len(empty)} of {len(largest)} are): no "
-        "layer speaks for the target"
-    )
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    # A compiled model ignores hooks that come later; DataParallel runs copies of the layers.
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, nn.DataParallel):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner

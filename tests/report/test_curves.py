@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from captum_blackbox.errors import InputError, ShapeError
-from captum_blackbox.report import game_png, layers_png, loss_png
+from captum_blackbox.report import degradation_png, game_png, layers_png, loss_png
 from captum_blackbox.report.figure import method_colors
 
 CURVES = {"Layer sum": torch.rand(3, 9), "Random": torch.rand(3, 9)}
@@ -18,6 +18,16 @@ def size(png):
     image = Image.open(io.BytesIO(png))
     image.load()
     return image.size
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that would become PNGs."""
+    figures = []
+    monkeypatch.setattr(
+        "captum_blackbox.report.curves.figure_png", lambda figure: figures.append(figure) or b""
+    )
+    return figures
 
 
 @pytest.mark.parametrize("game", ["deletion", "insertion"])
@@ -32,6 +42,34 @@ def test_the_same_curves_give_the_same_bytes_and_others_do_not():
     assert game_png(CURVES, "deletion") != game_png(
         {**CURVES, "Random": CURVES["Random"] / 2}, "deletion"
     )
+
+
+def test_a_degradation_is_drawn_for_one_image_and_for_many():
+    one = {name: each[:1] for name, each in CURVES.items()}
+    assert size(degradation_png(CURVES)) == size(degradation_png(one))
+    assert degradation_png(CURVES) == degradation_png(CURVES) != degradation_png(one)
+    assert degradation_png(CURVES) != degradation_png(CURVES, every=5)
+
+
+def test_methods_that_share_a_colour_have_different_lines(drawn):
+    names = [f"method {i}" for i in range(12)] + ["random"]
+    degradation_png({name: torch.rand(2, 4) for name in names}, every=10)
+    lines = drawn[0].axes[0].get_lines()
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 13
+    assert all(line.get_xdata().tolist() == [0, 10, 20, 30] for line in lines)
+
+
+def test_a_degradation_names_the_mean_area_over_the_curve_best_first(drawn):
+    slow = torch.tensor([[0.9, 0.8, 0.7], [0.7, 0.6, 0.5]])
+    fast = torch.tensor([[0.9, 0.3, 0.0], [0.5, 0.1, 0.0]])
+    degradation_png({"slow": slow, "fast": fast})
+    lines = drawn[0].axes[0].get_lines()
+    # 0.7 less the mean of 0.7, 0.2 and 0; 0.8 less the mean of 0.8, 0.7 and 0.6
+    assert [line.get_label() for line in lines] == ["0.400  fast", "0.100  slow"]
+    torch.testing.assert_close(lines[0].get_ydata(), fast.double().mean(0).numpy())
+    low, high = drawn[0].axes[0].collections[1].get_datalim(lines[0].axes.transData).intervaly
+    # The standard error of 0.9 and 0.7 is 0.1, and so is that of 0.7 and 0.5.
+    assert (round(low, 6), round(high, 6)) == (0.5, 0.9)
 
 
 def test_one_epoch_is_enough_for_a_loss_curve():
@@ -57,6 +95,8 @@ def test_a_method_keeps_its_colour_whatever_random_does():
 def test_nothing_to_draw_is_refused():
     for draw, message in (
         (lambda: game_png({}, "deletion"), "there is no curve to draw"),
+        (lambda: degradation_png({}), "there is no curve to draw"),
+        (lambda: degradation_png(CURVES, every=0), "every must be at least 1, got 0"),
         (lambda: loss_png([]), "there is no epoch to draw"),
         (lambda: layers_png({}, "x"), "there is no layer to draw"),
     ):

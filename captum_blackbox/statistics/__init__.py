@@ -1,0 +1,22 @@
+"""One pass over data: update, merge, state, compute."""
+
+from captum_blackbox.statistics.across_processes import merge_across_processes
+from captum_blackbox.statistics.count import Count
+from captum_blackbox.statistics.covariance import Centre, RegimeCovariance
+from captum_blackbox.statistics.one_pass import OnePass
+from captum_blackbox.statistics.patch_source import PatchSource
+from captum_blackbox.statistics.regime_sums import Moments
+from captum_blackbox.statistics.running import Statistic
+from captum_blackbox.statistics.summands import SummandShares
+
+__all__ = [
+    "Centre",
+    "Count",
+    "Moments",
+    "OnePass",
+    "PatchSource",
+    "RegimeCovariance",
+    "Statistic",
+    "SummandShares",
+    "merge_across_processes",
+]
