@@ -67,8 +67,8 @@ class Gathering:
 
     @property
     def needs_data(self) -> bool:
-        """Whether any pattern is estimated from data."""
-        return bool(self._layers)
+        """Whether anything is estimated from data."""
+        return bool(self._layers or self._sums)
 
     def statistics(self) -> dict[str, Statistic]:
         """Return every statistic by a name of its own."""

@@ -1,9 +1,10 @@
 """The signal quality of one layer: what it takes from two passes over data."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_blackbox.patterns import quality_criterion as criterion
 from captum_blackbox.patterns.least_squares import PatchSample, iterated_direction
@@ -20,8 +21,8 @@ class LayerQuality:
     :meth:`evaluate`. The covariance is let go in between.
 
     Args:
-        layer: The layer.
-        weight: Its weight in its own shape, with its BatchNorm folded in.
+        module: The layer. A BatchNorm behind it does not matter, but for which units are on: rho
+            is the same for every multiple of a weight.
         max_width: With more taps than this, directions come from a sample of the patches, by
             least squares in batches, and for ``max_units`` units only.
         max_units: How many, at least one in each group; drawn at random.
@@ -30,13 +31,14 @@ class LayerQuality:
 
     def __init__(
         self,
-        layer: LinearLayer,
-        weight: Tensor,
+        module: nn.Module,
         *,
         max_width: int,
         max_units: int,
         generator: torch.Generator,
     ) -> None:
+        with_weight: Any = module  # not always a parameter: it may be parametrized
+        layer, weight = LinearLayer.of(module), with_weight.weight.detach()
         rows = layer.rows(weight)
         self._layer, self._generator = layer, generator
         self._wide = rows.shape[1] > max_width

@@ -10,7 +10,7 @@ from captum_blackbox.patterns.quality_criterion import Estimator, Taps
 
 _MEMORY = 512 * 2**20
 _ROUNDS = 100
-_CONVERGED = 1e-16
+_CONVERGED = 1e-14
 _BATCH_SIZE = 1024
 
 
@@ -123,9 +123,7 @@ class _Distractor:
         # A tap that hardly varies must not be blown up to the size of the others.
         scale = scale.clamp_min(1e-3 * scale.square().mean(-1, keepdim=True).sqrt())
         self.scale = scale.where(scale > 0, 1.0)
-        outputs = torch.cat(
-            [batch.double() @ weight.mT for batch in patches.split(_BATCH_SIZE, 1)], 1
-        )
+        outputs = torch.cat([batch @ weight.mT for batch in self._batches()], 1)
         unit = outputs.std(1, correction=0)
         ratio = unit[..., None] / self.scale[:, None]
         self.positive, self.negative = estimator.positive * ratio, estimator.off * ratio
@@ -138,8 +136,9 @@ class _Distractor:
         """Return vᵀ(x - S(x)) for each sample."""
         when_on = (direction * self.positive).sum(-1)[:, None]
         when_off = (direction * self.negative).sum(-1)[:, None]
-        told = torch.cat([batch @ direction.mT for batch in self._batches()], 1)
-        return told - when_on * self._active - when_off * self._rest
+        unscaled = direction / self.scale[:, None]
+        told = torch.cat([batch @ unscaled.mT for batch in self._batches()], 1)
+        return told - self._centre @ unscaled.mT - when_on * self._active - when_off * self._rest
 
     def transposed(self, coefficients: Tensor) -> Tensor:
         """Return the sum over samples of x - S(x) times its coefficient, for each unit."""
@@ -149,8 +148,9 @@ class _Distractor:
             total += part.mT @ batch
         on = (coefficients * self._active).sum(1)[..., None]
         off = (coefficients * self._rest).sum(1)[..., None]
+        total = (total - coefficients.sum(1)[..., None] * self._centre) / self.scale[:, None]
         return total - on * self.positive - off * self.negative
 
     def _batches(self) -> Iterator[Tensor]:
         for batch in self._patches.split(_BATCH_SIZE, 1):
-            yield (batch - self._centre) / self.scale[:, None]
+            yield batch.double()

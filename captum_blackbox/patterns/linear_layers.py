@@ -140,7 +140,7 @@ class LinearLayer:
         """
         if self.is_dense:
             return coefficients.T @ inputs
-        nothing = inputs.new_empty(1).expand(self.weight_shape)
+        nothing = inputs.new_empty(self.weight_shape)
         padding = self.padding if self.transposed else (0,) * len(self.stride)
         sums: Tensor = self._kernel(coefficients, inputs, nothing, padding, [False, True, False])[1]
         return self.rows(sums)
@@ -157,7 +157,8 @@ class LinearLayer:
         """
         if self.is_dense:
             return coefficients @ weight
-        nothing = coefficients.new_empty(1).expand(shape)
+        # Never read, but an expanded tensor would be copied by the kernel.
+        nothing = coefficients.new_empty(shape)
         back: Tensor = self._kernel(
             coefficients, nothing, weight, self.padding, [True, False, False]
         )[0]

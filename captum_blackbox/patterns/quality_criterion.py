@@ -119,11 +119,8 @@ def best_direction(
         away, unexplained = _one_component(lower, estimator)
     else:
         away, unexplained = _two_components(moments, lower, variance, estimator)
-    direction = weight - away
-    # Again, now that most has cancelled: rounding must not bring back what the estimator keeps.
-    direction = direction - _dot(direction, estimator.off)[..., None] * weight
     explained = 1 - unexplained / variance
-    return direction * (explained > _NO_CORRELATION)[..., None]
+    return (weight - away) * (explained > _NO_CORRELATION)[..., None]
 
 
 def rounding_variance(weight: Taps, energy: Float[Tensor, " groups"]) -> PerUnit:

@@ -1,7 +1,7 @@
 """How much of a layer's output an estimator of signal leaves in what it calls noise."""
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,6 @@ from tqdm.auto import tqdm
 
 from captum_blackbox.errors import InputError, LayerError, warn_user
 from captum_blackbox.hooks import Layers, evaluating, find_layers, unwrapped
-from captum_blackbox.patterns.batch_norm import folded
 from captum_blackbox.patterns.layer_quality import LayerQuality
 from captum_blackbox.patterns.linear_layers import LinearLayer
 from captum_blackbox.patterns.observation import observed
@@ -101,13 +100,12 @@ def signal_quality(
     fit_data, eval_data = OnePass(fit_loader), OnePass(eval_loader)
     judged = {
         name: LayerQuality(
-            LinearLayer.of(model.get_submodule(name)),
-            weight,
+            model.get_submodule(name),
             max_width=max_width,
             max_units=max_units,
             generator=_drawn(seed, name),
         )
-        for name, weight in _folded(model, uses)
+        for name in uses
     }
     for name, layer in judged.items():
         _add(layer, name, estimators, random_baseline)
@@ -201,13 +199,6 @@ def _uses(
                     f"{', '.join(map(repr, patterns))}"
                 )
     return {name: known[name] for name in wanted}
-
-
-def _folded(model: nn.Module, uses: Mapping[str, LayerUse]) -> Iterator[tuple[str, Tensor]]:
-    """Yield name and weight of each layer, one at a time: in float64 they are large."""
-    for name, use in uses.items():
-        norm = None if use.norm is None else model.get_submodule(use.norm)
-        yield name, folded(model.get_submodule(name), norm)[0]
 
 
 def _drawn(seed: int, purpose: str) -> torch.Generator:

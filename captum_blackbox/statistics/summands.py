@@ -41,17 +41,24 @@ class SummandShares(Statistic):
         Raises:
             InputError: Some value is NaN or infinite; nothing was taken in.
         """
-        pair = torch.stack([_by_channel(first), _by_channel(second)])  # 2, channels, samples
-        shift = self._state["shift"] if self._seen else pair.mean(2)
-        pair = pair - shift[..., None]
-        products = torch.stack([pair[0] * pair[0], pair[0] * pair[1], pair[1] * pair[1]]).sum(2)
-        if not bool(products.isfinite().all()):
+        one, two = _by_channel(first), _by_channel(second)
+        if self._seen:
+            shift = self._state["shift"]
+        else:
+            shift = torch.stack([each.mean((0, 2), dtype=torch.float64) for each in (one, two)])
+        # What is left is small, so that sums in the dtype of the data are exact enough.
+        one, two = (each - by[:, None].to(each) for each, by in zip((one, two), shift, strict=True))
+        all_sums, all_products = (
+            torch.stack([each.sum((0, 2)).double() for each in group])
+            for group in ((one, two), (one * one, one * two, two * two))
+        )
+        if not bool(all_products.isfinite().all()):
             raise InputError("a summand of an addition has a value that is not finite")
         if not self._seen:
             self._start(shift)
-        self._state["count"] += pair.shape[2]
-        self._state["sums"] += pair.sum(2)
-        self._state["products"] += products
+        self._state["count"] += one.shape[0] * one.shape[2]
+        self._state["sums"] += all_sums
+        self._state["products"] += all_products
 
     def merge(self, other: "SummandShares") -> None:
         """Take in what ``other`` has seen."""
@@ -74,7 +81,7 @@ class SummandShares(Statistic):
         )
         self._state["count"] += count
         self._state["sums"] += sums + count * moved
-        self._state["products"] += products
+        self._state["products"] += all_products
 
     def state(self) -> dict[str, Tensor]:
         """Return all that was gathered."""
@@ -118,4 +125,6 @@ class SummandShares(Statistic):
 
 
 def _by_channel(summand: Tensor) -> Tensor:
-    return summand.detach().double().movedim(1, 0).flatten(1)
+    """Return ``(n, channels, positions)``, in float32 or wider."""
+    kind = torch.promote_types(summand.dtype, torch.float32)
+    return summand.detach().to(kind).reshape(*summand.shape[:2], -1)
