@@ -1,4 +1,4 @@
-"""Which estimator finds the signal, and which map degrades a prediction fastest, on real networks."""
+"""Which estimator finds the signal, and which map degrades a prediction fastest."""
 
 import argparse
 import hashlib
@@ -15,8 +15,8 @@ from captum.attr import (
     LayerGradCam,
     Saliency,
 )
-from harness import RESULTS, SCHEMA, environment, write_json
 from estimators_data import SUBJECTS, Subject
+from harness import RESULTS, SCHEMA, environment, write_json
 from torch import Tensor, nn
 from zennit.attribution import Gradient
 from zennit.canonizers import SequentialMergeBatchNorm
@@ -218,7 +218,7 @@ def measure(name: str, given: argparse.Namespace) -> None:
             print(name, title, flush=True)
             try:
                 curves[title] = degraded(subject, method, classes)
-            except Exception as error:  # noqa: BLE001 - a method that fails is a result
+            except Exception as error:  # a method that fails is a result
                 curves[title] = {"failed": f"{type(error).__name__}: {error}"}
             write_json(path, record)
     if "quality" not in record:

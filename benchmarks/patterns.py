@@ -6,6 +6,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torchvision
@@ -20,6 +21,7 @@ from captum_blackbox.patterns import PatternAttribution, Patterns, fit_patterns
 from captum_blackbox.patterns.batch_norm import folded
 
 ATTRIBUTE_GOAL, POSITIVE_GOAL, ALL_GOAL = 1.10, 2.4, 4.0
+BATCHES = 12  # of a fit; what is done once for all of them is spread over so many
 NETWORKS = ("squeezenet1_0", "resnet18", "vgg11")
 
 
@@ -67,8 +69,8 @@ def same_rule_on_basic_hook(model: nn.Module, patterns: Patterns) -> NameMapComp
                     param_modifiers=[
                         lambda weight, key, product=product: product if key == "weight" else weight
                     ],
-                    gradient_mapper=lambda gradient, outputs: [gradient],
-                    reducer=lambda inputs, gradients: gradients[0],
+                    gradient_mapper=lambda gradient, _: [gradient],
+                    reducer=lambda _, gradients: gradients[0],
                 ),
             )
         )
@@ -116,7 +118,7 @@ def attribution_race(name: str, batch: int, rounds: int, device: str) -> dict:
 def fitting_race(name: str, batch: int, rounds: int, device: str) -> dict:
     """Race the fitting of all regimes on one network's convolutions and dense layers."""
     model = network(name, device)
-    images = [torch.randn(batch, 3, 224, 224, device=device) for _ in range(4)]
+    images = [torch.randn(batch, 3, 224, 224, device=device) for _ in range(BATCHES)]
 
     def forward() -> object:
         with torch.no_grad():
@@ -151,13 +153,12 @@ def fitting_race(name: str, batch: int, rounds: int, device: str) -> dict:
         others,
         rounds=rounds,
         device=device,
-        setting={"network": name, "batch": batch, "size": 224},
+        setting={"network": name, "batch": batch, "size": 224, "batches": BATCHES},
     )
 
 
 def _im2col_statistics(model: nn.Module, images: Tensor) -> None:
     """Gather the positive regime as the published ports do: patches by unfold, then products."""
-    handles = []
 
     def gather(module: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         patches = torch.nn.functional.unfold(
@@ -168,9 +169,11 @@ def _im2col_statistics(model: nn.Module, images: Tensor) -> None:
             patch @ (mask * values).T
             patch @ mask.T
 
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module.groups == 1:
-            handles.append(module.register_forward_hook(gather))
+    handles = [
+        module.register_forward_hook(gather)
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d) and module.groups == 1
+    ]
     with torch.no_grad():
         model(images)
     for handle in handles:
@@ -236,8 +239,7 @@ def peak(call: Callable[[], object]) -> float:
 
 
 def _resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def main() -> None:

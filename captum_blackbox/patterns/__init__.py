@@ -7,7 +7,8 @@ from captum_blackbox.patterns.attribution import PatternAttribution, PatternNet
 from captum_blackbox.patterns.composites import PatternAttributionComposite, PatternNetComposite
 from captum_blackbox.patterns.fitting import fit_patterns
 from captum_blackbox.patterns.patterns import PatternReport, Patterns
-from captum_blackbox.patterns.signal_quality import SignalQuality, signal_quality
+from captum_blackbox.patterns.quality_result import SignalQuality
+from captum_blackbox.patterns.signal_quality import signal_quality
 
 __all__ = [
     "PatternAttribution",

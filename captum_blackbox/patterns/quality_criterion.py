@@ -98,7 +98,7 @@ def best_direction(
     For two components let z = (x, y₊), with y₊ = y where the unit is on and 0 elsewhere. Then
     vᵀ(x - S(x)) are all tᵀz with Bᵀt = 0, where B has the columns (a₊, 1) and (a₋, 0), and the
     same projection, now with Z = cov[z], is t = (w, 0) - Z⁻¹B (BᵀZ⁻¹B)⁻¹(1, 1)ᵀ. Its part for x
-    is v, for vᵀa₋ = 0. By the Schur complement, C is all that is ever factorised.
+    is v, with vᵀa₋ = 0. By the Schur complement, C is all that is ever factorised.
 
     Args:
         moments: Of the data to maximise on.
@@ -107,7 +107,7 @@ def best_direction(
         estimator: a₊ and a₋.
 
     Returns:
-        v, with vᵀa₋ = 0; zero where the largest correlation is below 1e-6, which rounding
+        v; zero where the largest correlation is below 1e-6, which rounding
         cannot tell from none; NaN where the estimator is.
 
     References:

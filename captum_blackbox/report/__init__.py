@@ -12,16 +12,27 @@ from captum_blackbox.report.page import (
     StudentSummary,
     render,
 )
+from captum_blackbox.report.patterns_page import (
+    DegradationSummary,
+    PatternsImage,
+    PatternsMap,
+    PatternsPage,
+    render_patterns,
+)
 from captum_blackbox.report.quality import quality_png
 from captum_blackbox.report.signals import attribution_png, montage_png, signal_png
 
 __all__ = [
+    "DegradationSummary",
     "Difference",
     "ExplainedImage",
     "ExplanationPage",
     "LayerResult",
     "MethodResult",
     "MethodSummary",
+    "PatternsImage",
+    "PatternsMap",
+    "PatternsPage",
     "StudentSummary",
     "attribution_png",
     "degradation_png",
@@ -35,5 +46,6 @@ __all__ = [
     "picture_png",
     "quality_png",
     "render",
+    "render_patterns",
     "signal_png",
 ]

@@ -81,7 +81,7 @@ class SummandShares(Statistic):
         )
         self._state["count"] += count
         self._state["sums"] += sums + count * moved
-        self._state["products"] += all_products
+        self._state["products"] += products
 
     def state(self) -> dict[str, Tensor]:
         """Return all that was gathered."""

@@ -38,7 +38,7 @@ def moments_of(weight, x, bias=None):
     layer.weight.data = weight.clone()
     layer.bias.data = torch.zeros(len(weight), dtype=torch.float64) if bias is None else bias
     statistic = RegimeCovariance(LinearLayer.of(layer))
-    for batch in x.split(37):
+    for batch in x.split(max(37, len(x) // 5)):  # uneven
         statistic.update(batch, layer(batch).detach())
     return statistic.compute(), statistic.mean_outputs
 

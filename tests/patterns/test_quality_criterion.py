@@ -125,6 +125,12 @@ def test_the_linear_pattern_is_perfect_on_the_data_it_was_fitted_to(seed, mean):
     assert_close(rho(x, w, on, pattern), torch.ones(3).double(), rtol=0, atol=1e-6)
 
 
+@given(seed=st.integers(0, 2**31))
+def test_a_single_tap_leaves_no_residual_and_is_perfect(seed):
+    x, w, on, positive, _ = scene(seed, taps=1, mean=1.0)
+    assert (rho(x, w, on, positive) == 1).all()
+
+
 @given(seed=st.integers(0, 2**31), scale=st.sampled_from([1e-3, 0.5, 40.0]))
 def test_the_scale_of_weight_and_pattern_does_not_matter(seed, scale):
     x, w, on, positive, negative = scene(seed)
