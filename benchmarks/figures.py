@@ -1,4 +1,4 @@
-"""Draw the claims: which methods win, and which layers are important."""
+"""Draw the claims: which methods win, which layers matter, which estimator finds the signal."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from harness import RESULTS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from tables import GAMES, MEASURES
+from tables import GAMES, MEASURES, SHOWN_ESTIMATORS
 
 FIGURES = RESULTS / "figures"
 BETTER, WORSE, EVEN, BARS = "#2a7f3f", "#b3382c", "#8a8a8a", "#3b6ea5"
@@ -51,6 +51,57 @@ def layers(record: Mapping[str, Any], name: str) -> Figure:
     return figure
 
 
+def quality(record: Mapping[str, Any]) -> Figure:
+    """Return the quality of each signal estimator, layer by layer, with quartiles over units."""
+    layers = list(next(iter(record["quality"].values())))
+    figure = Figure(figsize=(max(6, 0.22 * len(layers) + 2), 4.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, title) in enumerate(SHOWN_ESTIMATORS.items()):
+        found = record["quality"][name]
+        known = [i for i, layer in enumerate(layers) if found[layer]["units"]]
+        means = [found[layers[i]]["mean"] for i in known]
+        low, high = zip(*(found[layers[i]]["quartiles"] for i in known), strict=True)
+        color = EVEN if name == "random" else f"C{number}"
+        axes.plot(known, means, ".-", color=color, label=title)
+        axes.fill_between(known, low, high, color=color, alpha=0.15, linewidth=0)
+    axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=6)
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("signal quality rho ↑")
+    axes.legend(fontsize=8)
+    axes.grid(axis="y", linewidth=0.4)
+    axes.set_title(record["subject"], fontsize=10)
+    return figure
+
+
+def degradation(record: Mapping[str, Any]) -> Figure:
+    """Return the mean curve of each method while patches are replaced by their mean."""
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    axes = figure.subplots()
+    curves = {name: found for name, found in record["degradation"].items() if "mean_curve" in found}
+    best_first = sorted(curves, key=lambda name: -sum(curves[name]["aopc"]))
+    every = record["settings"]["every"]
+    for number, name in enumerate(best_first):
+        curve = curves[name]["mean_curve"]
+        aopc = sum(curves[name]["aopc"]) / len(curves[name]["aopc"])
+        is_ours = name.startswith("PatternAttribution")
+        axes.plot(
+            [every * i for i in range(len(curve))],
+            curve,
+            color="black" if name == "random" else f"C{number % 10}",
+            linestyle=("-", "--", ":")[number // 10] if name != "random" else ":",
+            linewidth=2.4 if is_ours else 1.2,
+            label=f"{aopc:.3f}  {name}",
+        )
+    axes.set_xlabel(
+        f"patches of {record['settings']['patch']}×{record['settings']['patch']} replaced"
+    )
+    axes.set_ylabel("probability of the class ↓")
+    axes.legend(title="AOPC ↑", fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.grid(linewidth=0.4)
+    axes.set_title(f"{record['subject']}, {record['settings']['images']} images", fontsize=10)
+    return figure
+
+
 def _color(found: Mapping[str, float], *, lower_is_better: bool) -> str:
     if found["low"] <= 0 <= found["high"]:
         return EVEN
@@ -75,9 +126,21 @@ def draw(path: Path) -> None:
             print(target)
 
 
+def draw_estimators(path: Path) -> None:
+    """Draw two figures of a file about signal estimators."""
+    record = json.loads(path.read_text())
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    for title, make in (("quality", quality), ("degradation", degradation)):
+        target = FIGURES / f"{path.stem}-{title}.png"
+        make(record).savefig(target, dpi=100, metadata={"Software": None})
+        print(target)
+
+
 def main() -> None:
     for path in sorted(RESULTS.glob("claims-*.json")):
         draw(path)
+    for path in sorted(RESULTS.glob("estimators-*.json")):
+        draw_estimators(path)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 from harness import RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
-SPEED_SUITES = ("grad_cam", "deletion", "distillation", "importing")
+SPEED_SUITES = ("grad_cam", "deletion", "distillation", "patterns", "importing")
 DATASETS = ("demo", "cifar", "imagenet")
 REFERENCE = "last layer"
 # What the README of the project shows; results/README.md shows everything.
@@ -20,6 +20,17 @@ MEASURES = {
     "insertion": "alone, insertion ↑",
     "leave_one_out": "left out, deletion rises by ↑",
 }
+
+
+SUBJECTS = ("squeezenet", "mobilenet", "cifar", "demo")
+SHOWN_ESTIMATORS = {
+    "random": "random",
+    "S_w (filter)": "S_w, filter",
+    "S_a (linear)": "S_a, linear",
+    "S_a+- (two-component)": "S_a+-, two components",
+    "S_a+- centred in the regime": "S_a+-, centred in the regime",
+}
+ATTRIBUTION = "PatternAttribution"
 
 
 def read(pattern: str) -> list[dict[str, Any]]:
@@ -38,7 +49,8 @@ def speed() -> str:
     found = [each for suite in SPEED_SUITES for each in read(f"{suite}--*.json")]
     rows = [line for each in found for row in each["rows"] for line in _speed_lines(row)]
     header = ["work", "floor = 1", "ours [quartiles]", "goal", "others", ""]
-    return table(header, rows) + "\n\n" + _measured_on(found)
+    parts = [table(header, rows), *(_memory(each) for each in found if each.get("memory"))]
+    return "\n\n".join([*parts, _measured_on(found)])
 
 
 def claims() -> str:
@@ -49,6 +61,46 @@ def claims() -> str:
             rows.append([title if number == 0 else "", *_game_cells(record, name, method)])
     header = ["black box and student", "method", *_game_header()]
     return table(header, rows) + "\n\n" + _how_to_read()
+
+
+def estimators() -> str:
+    """Return the quality of the estimators and the fall of every method, one column a network."""
+    records = [each for name in SUBJECTS for each in read(f"estimators-{name}.json")]
+    names = list(dict.fromkeys(name for each in records for name in each["degradation"]))
+    header = ["", *(each["subject"] for each in records)]
+    quality = [
+        [f"ρ, {title}", *(_mean_quality(each["quality"][name]) for each in records)]
+        for name, title in SHOWN_ESTIMATORS.items()
+    ]
+    falls = [[f"AOPC, {name}", *(_fall(each, name) for each in records)] for name in names]
+    return table(header, quality + falls) + "\n\n" + _how_to_read_estimators()
+
+
+def _mean_quality(layers: Mapping[str, Any]) -> str:
+    means = [found["mean"] for found in layers.values() if found["units"]]
+    return f"{sum(means) / len(means):.2f}"
+
+
+def _fall(record: Mapping[str, Any], name: str) -> str:
+    found = record["degradation"].get(name)
+    if found is None or "aopc" not in found:
+        return "–" if found is None else "failed"
+    text = f"{sum(found['aopc']) / len(found['aopc']):.3f}"
+    difference = record["differences"].get(name)
+    if difference is None:
+        return f"**{text}**"
+    mark = " ✓" if difference["low"] > 0 else " ✗" if difference["high"] < 0 else ""
+    return f"{text} [{difference['low']:+.3f}, {difference['high']:+.3f}]{mark}"
+
+
+def _how_to_read_estimators() -> str:
+    return (
+        "ρ: mean over layers of the mean over units, patterns, directions and judgement on three "
+        "separate collections of images. AOPC: how far the probability falls while patches are "
+        "replaced by their own mean, most important first; higher is better; in brackets the 95 % "
+        f"paired bootstrap interval of the difference to {ATTRIBUTION} (positive regime, as in the "
+        "paper); ✓ falls further than it, ✗ less far."
+    )
 
 
 def everything() -> str:
@@ -75,6 +127,20 @@ def everything() -> str:
             table(["layer", *MEASURES.values()], importance),
             f"![Importance of the layers]({file}-layers.png)",
         ]
+    parts += ["## Signal and distractor", estimators()]
+    for name in SUBJECTS:
+        for record in read(f"estimators-{name}.json"):
+            settings, fit = record["settings"], record["fit"]
+            parts += [
+                f"### {record['subject']}",
+                f"Patterns from {settings['fitting']} images, directions from "
+                f"{settings['directions']}, judged on {settings['judging']}; {settings['images']} "
+                f"of these degraded (SHA-256 `{record['sha256'][:16]}…`). Of {fit['units']} units "
+                f"{fit['degenerate']} have no pattern in the positive regime, {fit['unstable']} have "
+                "one that is huge or turned around.",
+                f"![Quality of the estimators](figures/{record['suite']}-quality.png)",
+                f"![Degradation](figures/{record['suite']}-degradation.png)",
+            ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -111,6 +177,25 @@ def _speed_lines(row: Mapping[str, Any]) -> Iterator[list[str]]:
                 others,
                 _verdict(each, peers),
             ]
+
+
+def _memory(suite: Mapping[str, Any]) -> str:
+    header = ["memory beyond what was held, MB", "one forward pass", "ours", "goal", "others"]
+    rows = []
+    for row in suite["memory"]:
+        setting = ", ".join(str(value) for value in row["setting"].values())
+        for kind in ("positive", "all regimes"):
+            verdict = "met" if row[kind] <= row["goal"] else "**missed**"
+            rows.append(
+                [
+                    f"{row['work']}, {kind}: {setting}",
+                    str(row["forward"]),
+                    f"**{row[kind]}**, and {row[f'{kind}, accumulators and patterns']} held",
+                    f"≤ {row['goal']}, {verdict}",
+                    f"im2col {row['im2col without accumulators']}",
+                ]
+            )
+    return table(header, rows)
 
 
 def _ratio(each: Mapping[str, Any]) -> str:
@@ -193,7 +278,7 @@ def _how_to_read() -> str:
 
 def main() -> None:
     text = README.read_text() if README.exists() else ""
-    for name, make in (("speed", speed), ("claims", claims)):
+    for name, make in (("speed", speed), ("claims", claims), ("estimators", estimators)):
         content = make()
         changed = replaced(text, name, content)
         if changed is None:
