@@ -72,7 +72,8 @@ for degrees in (30, 60, 90, 120, 150):
     patterns_found[degrees] = next(iter(fitted_unit.values()))[0]
 
 # %% [markdown]
-# The filter turns with the distractor. The pattern, `cov[x, y] / var[y]`, stays where the signal is.
+# The filter turns with the distractor. The pattern, `cov[x, y] / var[y]`, stays where the signal
+# is.
 
 # %%
 figure, axes = plt.subplots(1, 5, figsize=(12, 2.6), sharex=True, sharey=True)
@@ -84,7 +85,7 @@ for panel, degrees in zip(axes, filters, strict=True):
         (patterns_found[degrees], "#009e73", "pattern a"),
     ):
         panel.quiver(
-            0, 0, *direction, color=color, label=name, angles="xy", scale_units="xy", scale=1
+            *(0, 0), *direction, color=color, label=name, angles="xy", scale_units="xy", scale=1
         )
     panel.set(title=f"distractor at {degrees}°", xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=2, frameon=False)
@@ -93,7 +94,7 @@ figure.savefig(out / "toy.png", dpi=120, bbox_inches="tight")
 plt.close(figure)
 
 signal = torch.tensor([1.0, 0.0], dtype=torch.float64)
-for degrees, pattern in patterns_found.items():
+for pattern in patterns_found.values():
     torch.testing.assert_close(pattern, signal, atol=1e-9, rtol=0)
 assert abs(filters[30][1] - filters[150][1]) > 3  # the filter swings from one side to the other
 
@@ -118,10 +119,10 @@ print(linear, linear.report)
 # %% [markdown]
 # ### Which estimator finds the signal?
 #
-# If an estimator takes the signal out of a unit's input, what is left should say nothing about the
-# unit's output. $\rho$ is 1 minus how well the output can be read off what is left (Eq. 1, Fig. 3):
-# higher is better. `S_w`, the assumption behind the gradient, DeConvNet and Guided Backprop, is hardly
-# better than a random direction.
+# If an estimator takes the signal out of a unit's input, what is left should say nothing about
+# the unit's output. $\rho$ is 1 minus how well the output can be read off what is left (Eq. 1,
+# Fig. 3): higher is better. `S_w`, the assumption behind the gradient, DeConvNet and Guided
+# Backprop, is hardly better than a random direction.
 
 # %%
 quality = signal_quality(
@@ -143,8 +144,9 @@ assert means["S_a+-"] > 0.8
 # %% [markdown]
 # ### Pictures: the signal, and who contributed
 #
-# `PatternNet` is looked at as a picture: it lives in the input space, in colour. `PatternAttribution`
-# is a heat map: red speaks for the class, blue against it. Both cost one gradient.
+# `PatternNet` is looked at as a picture: it lives in the input space, in colour.
+# `PatternAttribution` is a heat map: red speaks for the class, blue against it. Both cost one
+# gradient.
 
 # %%
 images = scenes.images[300:304]
@@ -179,8 +181,8 @@ torch.testing.assert_close(relevance.sum((1, 2, 3)) + missing, logits, atol=1e-3
 # %% [markdown]
 # ### Is the map right?
 #
-# Replace the patches that it names first by their own mean, and watch the probability fall (Fig. 4a).
-# A higher AOPC is better; random order is the baseline.
+# Replace the patches that it names first by their own mean, and watch the probability fall (Fig.
+# 4a). A higher AOPC is better; random order is the baseline.
 
 # %%
 judged = scenes.images[300:340]
@@ -228,7 +230,8 @@ assert torch.equal(again["classifier"], linear["classifier"])
 # %% [markdown]
 # ## When not to use it
 #
-# * Activations other than ReLU and its kin (GELU, attention): there is no rule, and you are told so.
-# * The paper's positive regime where biases are large, as behind BatchNorm: some of its patterns are
-#   huge. A warning names the layer; `regime_centering=True` or `regime="linear"` helps.
+# * Activations other than ReLU and its kin (GELU, attention): there is no rule, and you are told
+#   so.
+# * The paper's positive regime where biases are large, as behind BatchNorm: some of its patterns
+#   are huge. A warning names the layer; `regime_centering=True` or `regime="linear"` helps.
 # * Too few images: a layer with 4096 inputs needs many more samples than that.

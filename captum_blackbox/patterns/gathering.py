@@ -196,7 +196,10 @@ class Gathering:
             raise InputError(f"layer {name!r}: {error}") from error
 
     def _take_in_sum(self, name: str, first: Tensor, second: Tensor) -> None:
-        self._sums[name].update(first, second)
+        try:
+            self._sums[name].update(first, second)
+        except InputError as error:
+            raise InputError(f"addition {name!r}: {error}") from error
 
 
 def _kept(weight: Tensor) -> torch.dtype:

@@ -54,7 +54,14 @@ class SignalRule(Hook):
     def _substitute(
         self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor
     ) -> Tensor | None:
-        if len(inputs) != 1 or not torch.is_grad_enabled() or not inputs[0].requires_grad:
+        if not torch.is_grad_enabled():
+            return None
+        if len(inputs) != 1:
+            raise LayerError(
+                f"{module} must be called with one positional tensor to have a rule, got "
+                f"{len(inputs)} positional arguments"
+            )
+        if not inputs[0].requires_grad:
             return None
         taken = self.taken(inputs[0])
         signal = self.signal_of(module, taken, output.detach())

@@ -192,7 +192,7 @@ def _check(
         raise LayerError(
             "patterns are defined for networks of linear layers and ReLU, and this one has "
             f"{_listed(refused)}; explain it by another method, or pass allow_non_relu=True to "
-            "take the gradient there. A softmax at the end is taken off if it is a module of its own"
+            "take the gradient there; a softmax at the end is taken off where it is a module"
         )
     doubtful = passed + (refused if allow_non_relu else [])
     if doubtful:

@@ -53,7 +53,7 @@ class SummandShares(Statistic):
             for group in ((one, two), (one * one, one * two, two * two))
         )
         if not bool(all_products.isfinite().all()):
-            raise InputError("a summand of an addition has a value that is not finite")
+            raise InputError("a summand has a value that is NaN or infinite")
         if not self._seen:
             self._start(shift)
         self._state["count"] += one.shape[0] * one.shape[2]
