@@ -129,6 +129,8 @@ class LinearLayer:
         by_kernel = not always and any(self.padding)
         if by_kernel or self.transposed or not any(self.border):
             return inputs
+        if self.border_mode == "constant" and not inputs.requires_grad:
+            return _with_zeros(inputs, self.border)
         return F.pad(inputs, self.border, self.border_mode)
 
     def patch_sums(self, inputs: Tensor, coefficients: Tensor) -> Rows:
@@ -228,6 +230,22 @@ class LinearLayer:
             wanted,
         )
         return gradients
+
+
+def _with_zeros(inputs: Tensor, border: tuple[int, ...]) -> Tensor:
+    """Return ``F.pad(inputs, border)``, without filling the inside first: half of its time."""
+    sizes = list(inputs.shape)
+    pairs = list(zip(border[::2], border[1::2], strict=True))[::-1]
+    for axis, (left, right) in enumerate(pairs, start=2):
+        sizes[axis] += left + right
+    bordered = inputs.new_empty(sizes)
+    inside = bordered
+    for axis, (left, right) in enumerate(pairs, start=2):
+        bordered.narrow(axis, 0, left).zero_()
+        bordered.narrow(axis, sizes[axis] - right, right).zero_()
+        inside = inside.narrow(axis, left, inputs.shape[axis])
+    inside.copy_(inputs)
+    return bordered
 
 
 def _padding(layer: Any) -> list[tuple[int, int]]:  # noqa: ANN401 - any convolution
