@@ -100,7 +100,8 @@ def methods(subject: Subject, patterns: Mapping[str, Patterns]) -> dict[str, Met
     found["S_a+- (two-component)"] = by_pattern(patterns["two_component"])
     found["S_a (linear)"] = by_pattern(patterns["linear"])
     found["S_w (filter)"] = by_pattern(patterns["filter"])
-    found["S_u (random pattern)"] = by_pattern(at_random(patterns["positive"], model))
+    # Random directions explode from layer to layer; rescaled, they keep their direction.
+    found["S_u (random pattern)"] = by_pattern(at_random(patterns["positive"], model), rescale=True)
     found["S_x (gradient × input)"] = lambda images, classes: InputXGradient(model).attribute(
         images, target=classes
     )
@@ -214,7 +215,7 @@ def measure(name: str, given: argparse.Namespace) -> None:
     }
     curves = record.setdefault("degradation", {})
     for title, method in {**methods(subject, patterns), "random": random_order}.items():
-        if title not in curves:
+        if "aopc" not in curves.get(title, {}):
             print(name, title, flush=True)
             try:
                 curves[title] = degraded(subject, method, classes)

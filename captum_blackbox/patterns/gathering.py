@@ -30,7 +30,7 @@ from captum_blackbox.statistics import (
 )
 
 _SAMPLES = {"linear": "all", "positive": "positive", "negative": "negative"}
-# Shares of a layer's units that are worth a warning.
+# Shares of units, of a layer's and of all, that are worth a warning.
 _MANY_DEGENERATE, _MANY_UNSTABLE = 0.5, 0.02
 
 
@@ -170,24 +170,26 @@ class Gathering:
         )
 
     def _warn(self, degenerate: Mapping[str, list[int]], unstable: Mapping[str, list[int]]) -> None:
+        totals = {
+            name: LinearLayer.of(self.model.get_submodule(name)).units
+            for name in self.structure.layers
+        }
         for name, units in degenerate.items():
-            total = LinearLayer.of(self.model.get_submodule(name)).units
-            if len(units) > _MANY_DEGENERATE * total:
+            if len(units) > _MANY_DEGENERATE * totals[name]:
                 warn_user(
-                    f"{len(units)} of {total} units of layer {name!r} have no pattern, since they "
-                    "are constant or never in the regime: what they do is not explained; is the "
-                    "data what the network was trained on?"
+                    f"{len(units)} of {totals[name]} units of layer {name!r} have no pattern, "
+                    "since they are constant or never in the regime: what they do is not "
+                    "explained; is the data what the network was trained on?"
                 )
                 break
-        for name, units in unstable.items():
-            total = LinearLayer.of(self.model.get_submodule(name)).units
-            if len(units) > _MANY_UNSTABLE * total:
-                warn_user(
-                    f"{len(units)} of {total} units of layer {name!r} have patterns that are huge "
-                    "or turned around, as happens where biases are large, behind BatchNorm for "
-                    "instance; regime_centering=True or regime='linear' avoids it"
-                )
-                break
+        many = sum(map(len, unstable.values()))
+        if many > _MANY_UNSTABLE * sum(totals.values()):
+            worst = max(unstable, key=lambda name: len(unstable[name]) / totals[name])
+            warn_user(
+                f"{many} of {sum(totals.values())} units, above all in layer {worst!r}, have "
+                "patterns that are huge or turned around, as happens where biases are large, "
+                "behind BatchNorm for instance; regime_centering=True or regime='linear' avoids it"
+            )
 
     def _take_in(self, name: str, inputs: Tensor, outputs: Tensor) -> None:
         try:
