@@ -151,9 +151,7 @@ def on_output(module: nn.Module, hook: OutputHook) -> RemovableHandle:
     return module.register_forward_hook(hook)
 
 
-def intercept_calls(
-    model: nn.Module, new_handler: Callable[[], CallHandler]
-) -> list[RemovableHandle]:
+def intercept_calls(model: nn.Module, new_handler: Callable[[], CallHandler]) -> list[Any]:
     """Pass every function of torch that ``model`` calls to a handler; the caller removes it.
 
     The handler hears in which module a call was made, and calls the function itself. This is how
@@ -180,7 +178,7 @@ def intercept_calls(
     """
     calls = _Interceptions(new_handler)
     # always_call: also when the module raises.
-    handles = [model.register_forward_pre_hook(calls.start)]
+    handles: list[Any] = [calls, model.register_forward_pre_hook(calls.start)]
     for name, module in model.named_modules():
         if module is not model:
             handles.append(module.register_forward_pre_hook(partial(calls.enter, name)))
@@ -202,6 +200,11 @@ class _Interceptions:
 
     def end(self, _module: nn.Module, _inputs: object, _output: object) -> None:
         self._running.pop().__exit__(None, None, None)
+
+    def remove(self) -> None:
+        """End what an interrupt has left running: it reaches no hook."""
+        while self._running:
+            self._running.pop().__exit__(None, None, None)
 
     def enter(self, name: str, _module: nn.Module, _inputs: object) -> None:
         if self._running:

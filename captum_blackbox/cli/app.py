@@ -37,6 +37,7 @@ from captum_blackbox.cli.options import (
     Transfer,
     Weights,
 )
+from captum_blackbox.cli.patterns import patterns_app
 
 app = typer.Typer(
     name="captum-blackbox",
@@ -47,6 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.add_typer(patterns_app)
 
 
 def main() -> None:

@@ -10,14 +10,15 @@ from captum_blackbox.cli.messages import say
 from captum_blackbox.cli.models import device_named
 from captum_blackbox.cli.options import BUDGETS, BudgetName, DeviceName, as_typed
 from captum_blackbox.cli.presentation import write_everything
-from captum_blackbox.cli.run import METHODS, Plan, Subject, explain_images
+from captum_blackbox.cli.run import METHODS, Plan, explain_images
+from captum_blackbox.cli.scenes import EXPLAINED_SCENES, scene_subject
 from captum_blackbox.concepts import SCENE_CLASSES, Scenes
 from captum_blackbox.demo import load_demo_network
 from captum_blackbox.student import DistilledLayerSumGradCAM
 from captum_blackbox.student.networks import SmallCNN
 
 # Collections of scenes that the built-in network was not trained on, and no two alike.
-_EXPLAINED, _ASKED, _JUDGING = 71_001, 71_002, 71_003
+_ASKED, _JUDGING = EXPLAINED_SCENES + 1, EXPLAINED_SCENES + 2
 _EXPLAINED_SCENES, _ASKED_SCENES, _JUDGING_SCENES = 32, 2000, 300
 # A narrow student and few epochs: two cores need no more than a minute.
 _WIDTH, _EPOCHS, _BATCH, _LEARNING_RATE = 12, 7, 32, 3e-3
@@ -28,7 +29,7 @@ def run_demo(out: Path, budget: BudgetName, device_name: DeviceName, seed: int) 
     files.check_folder(out)
     device = device_named(device_name)
     say("rendering scenes")
-    subject = _one_scene_of_each_class_first()
+    subject = scene_subject(_EXPLAINED_SCENES)
     asked = Scenes(_ASKED_SCENES, seed=_ASKED).images
     judging = Scenes(_JUDGING_SCENES, seed=_JUDGING).images
     box = BlackBox(
@@ -76,20 +77,3 @@ def run_demo(out: Path, budget: BudgetName, device_name: DeviceName, seed: int) 
         },
     )
     say(f"the page is {page.resolve()}")
-
-
-def _one_scene_of_each_class_first() -> Subject:
-    scenes = Scenes(4 * _EXPLAINED_SCENES, seed=_EXPLAINED)
-    labels = scenes.labels
-    first = [int((labels == label).nonzero()[0]) for label in range(len(SCENE_CLASSES))]
-    others = [i for i in range(len(scenes)) if i not in first]
-    order = torch.tensor((first + others)[:_EXPLAINED_SCENES])
-    images = scenes.images[order]
-    return Subject(
-        inputs=images,
-        pictures=images,
-        names=[f"scene {i}" for i in order.tolist()],
-        class_names=SCENE_CLASSES,
-        truth=labels[order],
-        objects=(scenes.masks("object")[order] > 0).float(),
-    )

@@ -95,7 +95,7 @@ def run_explain(
         explainer,
         explained,
         subject,
-        title=f"What {_short(options.model)} looks at",
+        title=f"What {question.opened.short_name} looks at",
         lead=_LEADS[opened],
         shown=limit,
         skipped=skipped,
@@ -147,8 +147,3 @@ def _notes(loaded: LoadedImages) -> tuple[str, ...]:
         return ()
     judged = "1 image was" if count == 1 else f"{count} images were"
     return (f"Only {judged} judged: the differences between methods below are weak evidence.",)
-
-
-def _short(model: str) -> str:
-    source, _, name = model.rpartition(":")
-    return f"{Path(source).name}:{name}" if source.endswith(".py") else name

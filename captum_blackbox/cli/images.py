@@ -1,7 +1,7 @@
 """Image files into what a model takes."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from captum_blackbox.cli.options import PresetName
 from captum_blackbox.errors import InputError
 
 # What Pillow raises for files that are no images, broken or dangerously large.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def load_images(
     names: list[str] = []
     skipped: dict[str, str] = {}
     left = 0
-    for path, name in tqdm(list(_files(places)), desc="reading", unit="file"):
+    for path, name in tqdm(list(files_in(places)), desc="reading", unit="file"):
         try:
             if limit is None or len(pictures) < limit:
                 pictures.append(preparation.picture(path))
@@ -171,16 +171,21 @@ def load_images(
             else:
                 Image.open(path).close()
                 left += 1
-        except _UNREADABLE as error:
-            skipped[str(path)] = _reason(error)
+        except UNREADABLE as error:
+            skipped[str(path)] = why_unreadable(error)
     if not pictures:
-        where = ", ".join(repr(str(place)) for place in places)
-        first = next(iter(skipped.items()), None)
-        why = "it is empty" if first is None else f"{first[0]}: {first[1]}"
-        files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
-        raise InputError(f"there is no image in {where} ({files} skipped; {why})")
+        raise no_image(places, skipped)
     stacked = torch.stack(pictures)
     return LoadedImages(preparation.normalised(stacked), tuple(names), skipped, left)
+
+
+def no_image(places: Sequence[Path], skipped: Mapping[str, str]) -> InputError:
+    """Return the error that there is no image, and why not."""
+    where = ", ".join(repr(str(place)) for place in places)
+    first = next(iter(skipped.items()), None)
+    why = "it is empty" if first is None else f"{first[0]}: {first[1]}"
+    files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
+    return InputError(f"there is no image in {where} ({files} skipped; {why})")
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -213,7 +218,8 @@ def _of_weights(transforms: Any) -> Preparation | None:  # noqa: ANN401
     )
 
 
-def _files(places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+def files_in(places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield path and name of each file, in order of name; hidden ones are left out."""
     for place in places:
         if place.is_dir():
             for path in sorted(place.rglob("*")):
@@ -224,7 +230,8 @@ def _files(places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             yield place, place.name
 
 
-def _reason(error: Exception) -> str:
+def why_unreadable(error: Exception) -> str:
+    """Return why a file is no image, in a few words."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     return f"broken image: {error}"

@@ -52,6 +52,10 @@ class NormalizeName(StrEnum):
     L2 = "l2"
 
 
+DEMO = "demo"
+"""The built-in network, as a model."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """How much is asked of the black box.
@@ -109,7 +113,7 @@ class StudentOptions:
     epochs: int | None
 
 
-def as_typed(*groups: ModelOptions | StudentOptions, **others: object) -> dict[str, str]:
+def as_typed(*groups: Any, **others: object) -> dict[str, str]:
     """Return option → value as on the command line, for every option that has a value.
 
     Example:
@@ -124,7 +128,7 @@ def as_typed(*groups: ModelOptions | StudentOptions, **others: object) -> dict[s
         if isinstance(value, list | tuple)
         else str(value)
         for name, value in given.items()
-        if value is not None
+        if value is not None and value is not False
     }
 
 
@@ -137,10 +141,10 @@ _RUN = "The run"
 Model: TypeAlias = Annotated[
     str,
     typer.Option(
-        help="`torchvision:resnet18`, `timm:NAME` (extra `timm`), or `file.py:factory`, a function "
-        "without arguments that returns the network, or any callable on a batch of images. Answers "
-        "kept in --out belong to this file as it is; choose another --out if something changes "
-        "that it only imports or calls.",
+        help="`torchvision:resnet18`, `timm:NAME` (extra `timm`), `demo` for the built-in network, "
+        "or `file.py:factory`, a function without arguments that returns the network, or any "
+        "callable on a batch of images. Answers kept in --out belong to this file as it is; "
+        "choose another --out if something changes that it only imports or calls.",
         rich_help_panel=_MODEL,
     ),
 ]

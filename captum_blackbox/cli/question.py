@@ -11,16 +11,9 @@ from torch import Tensor, nn
 
 from captum_blackbox.black_box import BlackBox
 from captum_blackbox.cli import results as files
-from captum_blackbox.cli.images import Preparation, choose_preparation, read_class_names
-from captum_blackbox.cli.models import (
-    WEIGHT_FILES,
-    device_named,
-    load_weights,
-    make_network,
-    torchvision_weights,
-)
+from captum_blackbox.cli.images import Preparation
+from captum_blackbox.cli.opened_model import OpenedModel, open_model
 from captum_blackbox.cli.options import ModelOptions, OutputKindName
-from captum_blackbox.errors import InputError
 
 _NEED_NUM_CLASSES = (OutputKindName.TOPK, OutputKindName.LABELS)
 
@@ -31,17 +24,28 @@ class Question:
 
     Attributes:
         box: The black box.
-        preparation: How an image becomes its input.
-        class_names: Of its classes, as far as they are known.
-        device: Where networks run.
+        opened: The model in it, and how it takes images.
         checkpoint: Where the training of a student on its answers is kept.
     """
 
     box: BlackBox
-    preparation: Preparation
-    class_names: Sequence[str]
-    device: torch.device
+    opened: OpenedModel
     checkpoint: Path
+
+    @property
+    def preparation(self) -> Preparation:
+        """How an image becomes the box's input."""
+        return self.opened.preparation
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Of its classes, as far as they are known."""
+        return self.opened.class_names
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks run."""
+        return self.opened.device
 
     def count_classes(self, images: Tensor) -> int:
         """Ask about one image how many classes there are, and see that their names fit.
@@ -50,11 +54,7 @@ class Question:
             InputError: There are more or fewer names than classes.
         """
         classes = self.box(images[:1]).shape[1]
-        if self.class_names and len(self.class_names) != classes:
-            raise InputError(
-                f"expected {classes} class names, one for each class that the model answers, got "
-                f"{len(self.class_names)}; correct the file given to --classes"
-            )
+        self.opened.check_classes(classes)
         return classes
 
 
@@ -66,45 +66,27 @@ def open_question(options: ModelOptions, out: Path) -> Question:
         CaptumBlackboxError: Something cannot be read, or ``out`` cannot be written.
     """
     files.check_folder(out)
-    device = device_named(options.device)
-    weights = options.weights
-    if weights is None and options.model.startswith(("torchvision:", "timm:")):
-        raise typer.BadParameter(
-            f"--model {options.model} without --weights has random weights: there is nothing to "
-            "explain"
-        )
     if options.num_classes is None and options.output_kind in _NEED_NUM_CLASSES:
         raise typer.BadParameter(
             f"--output-kind {options.output_kind} does not tell how many classes there are: give "
             "--num-classes"
         )
-    named = weights is not None and Path(weights).suffix not in WEIGHT_FILES
-    entry = torchvision_weights(options.model, weights) if weights and named else None
-    preparation = choose_preparation(
-        options.size,
-        options.mean,
-        options.std,
-        options.preset,
-        None if entry is None else entry.transforms(),
-    )
-    class_names: Sequence[str] = () if entry is None else entry.meta["categories"]
-    if options.classes is not None:
-        class_names = read_class_names(options.classes)
-    network = make_network(options.model, num_classes=options.num_classes)
-    if weights is not None:
-        load_weights(network, weights, spec=options.model)
-    is_module = isinstance(network, nn.Module)
+    return question_of(open_model(options), options, out)
+
+
+def question_of(opened: OpenedModel, options: ModelOptions, out: Path) -> Question:
+    """Return a model that is open already as a box, with its answers kept in ``out``."""
     identity = _identity(options)
     box = BlackBox(
-        network.to(device) if isinstance(network, nn.Module) else network,
+        opened.function,
         output=options.output_kind.value,
         num_classes=options.num_classes,
         cache=out / files.belonging_to(files.ANSWERS_FILE, identity),
-        batch_size=_batch_size(preparation.size, device),
-        device=None if is_module else "cpu",
+        batch_size=opened.batch_size,
+        device=None if isinstance(opened.function, nn.Module) else "cpu",
     )
     checkpoint = out / files.belonging_to(files.CHECKPOINT_FILE, identity)
-    return Question(box, preparation, class_names, device, checkpoint)
+    return Question(box, opened, checkpoint)
 
 
 def _identity(options: ModelOptions) -> str:
@@ -118,8 +100,3 @@ def _identity(options: ModelOptions) -> str:
             with Path(path).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:8]
-
-
-def _batch_size(size: int, device: torch.device) -> int:
-    # A processor's cache holds few large images: a batch of 64 takes much longer per image.
-    return 64 if device.type != "cpu" or size <= 128 else 8

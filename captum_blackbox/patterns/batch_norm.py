@@ -1,5 +1,6 @@
 """BatchNorm in evaluation, as the linear map that it is."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import Float
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from captum_blackbox.errors import LayerError
 from captum_blackbox.patterns.linear_layers import LinearLayer
+from captum_blackbox.patterns.structure import LayerUse
 
 PerChannel = Float[Tensor, " channels"]
 
@@ -36,6 +38,17 @@ def affine(norm: nn.Module) -> tuple[PerChannel, PerChannel]:
     if batch_norm.bias is not None:
         shift = shift + batch_norm.bias.detach().double()
     return scale, shift
+
+
+def norm_of(modules: Mapping[str, nn.Module], use: LayerUse) -> nn.Module | None:
+    """Return the BatchNorm that belongs to a layer; ``None`` also where it was folded in since.
+
+    Args:
+        modules: Of the network, by name.
+        use: How the network uses the layer.
+    """
+    norm = modules.get(use.norm) if use.norm is not None else None
+    return norm if isinstance(norm, nn.modules.batchnorm._BatchNorm) else None  # noqa: SLF001
 
 
 def folded(module: nn.Module, norm: nn.Module | None = None) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from zennit.composites import register_composite
 from zennit.core import Composite, Hook
 
 from captum_blackbox.errors import LayerError, check_choice
-from captum_blackbox.patterns.batch_norm import affine, folded
+from captum_blackbox.patterns.batch_norm import affine, folded, norm_of
 from captum_blackbox.patterns.linear_layers import PATTERN_LAYERS, LinearLayer
 from captum_blackbox.patterns.patterns import Patterns
 from captum_blackbox.patterns.rules import ChannelRule, PatternRule, SumRule
@@ -64,9 +64,11 @@ class PatternComposite(Composite):
             module: The module.
 
         Raises:
-            LayerError: The network has a layer where the patterns expect another.
+            LayerError: The network has a layer where the patterns expect another; no rule is set.
         """
         root = ctx.setdefault("root", module)
+        if module is root:
+            self._check(root)
         for types, hook in self.layer_map:
             if isinstance(module, types):
                 return hook
@@ -89,14 +91,7 @@ class PatternComposite(Composite):
 
     def _pattern_rule(self, name: str, module: nn.Module, root: nn.Module) -> Hook:
         layer: Any = module
-        shape = tuple(self.patterns[name].shape)
-        if not isinstance(module, PATTERN_LAYERS) or tuple(layer.weight.shape) != shape:
-            raise LayerError(
-                f"the patterns have one of shape {shape} for layer {name!r}, which is {module} "
-                "here; give the network that they were fitted to"
-            )
-        norm_name = self.patterns.structure.layers[name].norm
-        norm = None if norm_name is None else root.get_submodule(norm_name)
+        norm = norm_of(dict(root.named_modules()), self.patterns.structure.layers[name])
         # Made once for each state of the weights: a product of all weights takes a while.
         state = [(each.data_ptr(), each._version) for each in _tensors(module, norm)]  # noqa: SLF001
         state_and_place = (state, layer.weight.dtype, layer.weight.device)
@@ -104,6 +99,17 @@ class PatternComposite(Composite):
         if kept is None or kept[0] != state_and_place:
             self._rules[name] = kept = (state_and_place, self._new_rule(name, module, norm))
         return kept[1]
+
+    def _check(self, root: nn.Module) -> None:
+        modules = dict(root.named_modules())
+        for name, pattern in self.patterns.items():
+            layer: Any = modules.get(name)
+            shape = tuple(pattern.shape)
+            if not isinstance(layer, PATTERN_LAYERS) or tuple(layer.weight.shape) != shape:
+                raise LayerError(
+                    f"the patterns have one of shape {shape} for layer {name!r}, which is {layer} "
+                    "here; give the network that they were fitted to"
+                )
 
     def _new_rule(self, name: str, module: nn.Module, norm: nn.Module | None) -> PatternRule:
         layer: Any = module
@@ -170,7 +176,8 @@ class PatternAttributionComposite(PatternComposite):
         """Return the elementwise product."""
         return pattern * weight
 
-    def _norm_rule(self, module: nn.Module) -> Hook:  # noqa: ARG002
+    def _norm_rule(self, module: nn.Module) -> Hook:
+        affine(module)  # refuses one that has no scale
         return ChannelRule()  # a unit of one input: its pattern times its weight is 1
 
 

@@ -85,6 +85,8 @@ def fit_patterns(
     for regime in regimes:
         check_choice("regime", regime, get_args(Regime))
     check_choice("final", final, get_args(Final))
+    if checkpoint_every < 1:
+        raise InputError(f"checkpoint_every is a number of batches, got {checkpoint_every}")
     model = unwrapped(model)
     process, processes = _processes()
     data = OnePass(loader, process, processes)
@@ -175,10 +177,11 @@ def _processes() -> tuple[int, int]:
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if not launched and not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
-    from accelerate import PartialState
+    if not distributed.is_initialized():
+        from accelerate import PartialState
 
-    state = PartialState()
-    return int(state.process_index), int(state.num_processes)
+        PartialState()  # opens the group that the launcher has prepared
+    return distributed.get_rank(), distributed.get_world_size()
 
 
 def _like(model: nn.Module, batch: Tensor) -> Tensor:

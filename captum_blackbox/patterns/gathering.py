@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from captum_blackbox.errors import InputError, warn_user
 from captum_blackbox.hooks import evaluating
-from captum_blackbox.patterns.batch_norm import folded
+from captum_blackbox.patterns.batch_norm import folded, norm_of
 from captum_blackbox.patterns.estimators import (
     Component,
     Estimate,
@@ -94,7 +94,10 @@ class Gathering:
             each.load_state(by_name[name])
 
     def update(self, batch: Tensor, number: int) -> None:
-        """Run the network on a batch and take in what is seen; nothing of it if that fails.
+        """Run the network on a batch and take in what is seen.
+
+        If that fails, some layers have taken the batch in and others have not: gather anew, or go
+        on from a checkpoint, which holds whole batches only.
 
         Raises:
             InputError: The batch, or what the network makes of it, is not finite.
@@ -156,7 +159,7 @@ class Gathering:
     def _estimate(self, name: str, component: Component, *, regime_centering: bool) -> Estimate:
         use = self.structure.layers[name]
         module = self.model.get_submodule(name)
-        norm = None if use.norm is None else self.model.get_submodule(use.norm)
+        norm = norm_of(dict(self.model.named_modules()), use)
         rows = LinearLayer.of(module).rows(folded(module, norm)[0])
         if component == "filter":
             return estimate(component, rows, {}, rows.new_zeros(len(rows)))

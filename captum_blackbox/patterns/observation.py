@@ -26,13 +26,13 @@ def observed(model: nn.Module, layers: Mapping[str, LayerUse], receive: Receiver
         layers: Name → use, from a :class:`~captum_blackbox.patterns.structure.Structure`.
         receive: Gets name, input and output, on the model's device; must not keep or change them.
     """
-    waiting: dict[str, Tensor] = {}
+    waiting: dict[int, tuple[Tensor, Tensor]] = {}  # by the output that a BatchNorm will take
 
-    def keep(name: str, module: nn.Module, inputs: tuple[Any, ...], _: Tensor) -> None:
-        waiting[name] = _only(name, module, inputs)
+    def keep(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        waiting[id(output)] = output, _only(name, module, inputs)
 
-    def pair(name: str, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
-        receive(name, waiting.pop(name), output)
+    def pair(name: str, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        receive(name, waiting.pop(id(inputs[0]))[1], output)
 
     def both(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         receive(name, _only(name, module, inputs), output)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from captum_blackbox.artifacts import check_header, load_artifact, save_artifact
 from captum_blackbox.errors import ArtifactError, InputError, check_choice
 from captum_blackbox.hooks import unwrapped
-from captum_blackbox.patterns.batch_norm import folded
+from captum_blackbox.patterns.batch_norm import folded, norm_of
 from captum_blackbox.patterns.estimators import Final, Regime
 from captum_blackbox.patterns.linear_layers import PATTERN_LAYERS, LinearLayer
-from captum_blackbox.patterns.structure import Structure
+from captum_blackbox.patterns.structure import LayerUse, Structure
 
 _KIND = "patterns"
 _ROUNDING = 16.0  # units in the last place by which equal layers may differ
@@ -191,11 +191,14 @@ class Patterns(Mapping[str, Tensor]):
             groups.setdefault(kind, {})[name] = tensor
         check_choice("the regime of the file", header["regime"], get_args(Regime))
         structure = Structure.from_json(header["structure"])
-        found = groups.get(_PATTERN, {})
+        found, own = groups.get(_PATTERN, {}), groups.get(_SIGNATURE, {})
+        missing = [name for name in structure.layers if name not in found or name not in own]
+        if missing:
+            raise ArtifactError(f"{str(path)!r} is not whole: it has no pattern of {missing[0]!r}")
         loaded = cls(
-            {name: found[name] for name in structure.layers if name in found},
+            {name: found[name] for name in structure.layers},
             structure,
-            groups.get(_SIGNATURE, {}),
+            own,
             regime=header["regime"],
             final=header["final"],
             negative=groups.get(_NEGATIVE),
@@ -242,8 +245,8 @@ class Patterns(Mapping[str, Tensor]):
             ArtifactError: A layer is missing, has another shape or other weights; it is named.
         """
         modules = dict(unwrapped(model).named_modules())
-        for name, expected in self._signatures.items():
-            difference = self._difference(name, modules, expected)
+        for name in self:
+            difference = self._difference(name, modules, self._signatures[name])
             if difference:
                 raise ArtifactError(
                     f"these patterns were fitted to another model than this "
@@ -260,16 +263,14 @@ class Patterns(Mapping[str, Tensor]):
         layer: Any = modules.get(name)
         if not isinstance(layer, PATTERN_LAYERS):
             return "is missing in it"
-        there, here = tuple(layer.weight.shape), tuple(self[name].shape)
-        if there != here:
-            return f"has a weight of shape {there} in it, and a pattern of shape {here}"
-        norm = self.structure.layers[name].norm
-        if norm is not None and norm not in modules:
-            return f"has no {norm!r} behind it in it"
-        rounding = max(torch.finfo(layer.weight.dtype).eps, torch.finfo(torch.float32).eps)
-        tolerance = _ROUNDING * rounding * expected[:, 2:].abs().sum(1, keepdim=True)
-        differs = (_signature(modules, name, norm) - expected).abs() > tolerance
-        return "has other weights in it" if bool(differs.any()) else None
+        shape, own = tuple(layer.weight.shape), tuple(self[name].shape)
+        if shape != own:
+            return f"has a weight of shape {shape} in it, and a pattern of shape {own}"
+        here = _signature(modules, name, self.structure.layers[name])
+        rounding = torch.maximum(here, expected)[:, 4:]
+        tolerance = _ROUNDING * rounding * expected[:, 2:4].abs().sum(1, keepdim=True)
+        agrees = (here - expected)[:, :4].abs() <= tolerance
+        return None if bool(agrees.all()) else "has other weights in it"
 
 
 def signatures(model: nn.Module, structure: Structure) -> dict[str, Tensor]:
@@ -279,16 +280,20 @@ def signatures(model: nn.Module, structure: Structure) -> dict[str, Tensor]:
     agree, and they change little with the floating-point type.
     """
     modules = dict(model.named_modules())
-    return {name: _signature(modules, name, use.norm) for name, use in structure.layers.items()}
+    return {name: _signature(modules, name, use) for name, use in structure.layers.items()}
 
 
-def _signature(modules: Mapping[str, nn.Module], name: str, norm: str | None) -> Tensor:
-    """Return ``(units, 4)``: two projections of the weight, its norm, and the bias."""
-    weight, bias = folded(modules[name], None if norm is None else modules[norm])
+def _signature(modules: Mapping[str, nn.Module], name: str, use: LayerUse) -> Tensor:
+    """Return ``(units, 5)``: two projections of the weight, its norm, the bias, the rounding."""
+    layer: Any = modules[name]
+    weight, bias = folded(layer, norm_of(modules, use))
     rows = LinearLayer.of(modules[name]).rows(weight)
     places = torch.arange(rows.shape[1], dtype=torch.float64, device=rows.device)
     directions = torch.stack([torch.cos(places * 2.399963), torch.sin(places * 1.324718 + 1)], 1)
-    return torch.cat([rows @ directions, rows.norm(dim=1, keepdim=True), bias[:, None]], 1).cpu()
+    lengths, offsets = rows.norm(dim=1, keepdim=True), bias[:, None]
+    coarsest = max(torch.finfo(layer.weight.dtype).eps, torch.finfo(torch.float32).eps)
+    rounding = torch.full_like(lengths, coarsest)
+    return torch.cat([rows @ directions, lengths, offsets, rounding], 1).cpu()
 
 
 def _report(found: Mapping[str, Any]) -> PatternReport:

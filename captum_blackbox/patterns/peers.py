@@ -170,4 +170,5 @@ def _calls(model: nn.Module, inputs: Tensor) -> list[_Call]:
 
 
 def _where(call: _Call, modules: Mapping[str, nn.Module]) -> str:
-    return f"{call.function} in {call.path or 'the model itself'!r} ({type(modules[call.path]).__name__})"
+    kind = type(modules[call.path]).__name__
+    return f"{call.function} in {call.path or 'the model itself'!r} ({kind})"

@@ -166,7 +166,8 @@ class ChannelRule(SignalRule):
         Raises:
             LayerError: A BatchNorm uses the statistics of the batch.
         """
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:  # noqa: SLF001
+        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001
+        if is_norm and module.training:
             raise LayerError(
                 f"{module} uses the statistics of the batch, and patterns are defined for the "
                 "trained ones; call model.eval()"
@@ -208,13 +209,13 @@ class SumRule(Hook):
     def _add(
         self, name: str, function: Callable[..., Any], first: Tensor, second: Tensor
     ) -> Tensor:
-        if torch.is_grad_enabled() and (first.requires_grad or second.requires_grad):
-            shares = self.shares[name].to(first)
+        one, two = (_along(share, first, 1) for share in self.shares[name])
+        if torch.is_grad_enabled() and first.requires_grad:
             # An addition in place goes on to change the tensor that the network holds.
             in_place = function.__name__ in {"add_", "__iadd__"}
-            scale = _ScaledInPlace if in_place and first.requires_grad else _Scaled
-            first = scale.apply(first, self, _along(shares[0], first, 1))
-            second = _Scaled.apply(second, self, _along(shares[1], second, 1))
+            first = (_ScaledInPlace if in_place else _Scaled).apply(first, self, one)
+        if torch.is_grad_enabled() and second.requires_grad:
+            second = _Scaled.apply(second, self, two)
         total: Tensor = function(first, second)
         return total
 

@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from captum_blackbox.errors import LayerError
+
 Gate: TypeAlias = Literal["relu", "leaky"]
 
 
@@ -44,7 +46,17 @@ class Structure:
     head: str | None = None
 
     def only(self, names: Collection[str]) -> "Structure":
-        """Return it with the layers in ``names`` alone; the others have no rule."""
+        """Return it with the layers in ``names`` alone; the others have no rule.
+
+        Raises:
+            LayerError: One of them is no layer that can have a pattern.
+        """
+        wrong = [name for name in names if name not in self.layers]
+        if wrong:
+            raise LayerError(
+                f"layer {wrong[0]!r} can have no pattern; those that can are "
+                f"{', '.join(map(repr, self.layers))}"
+            )
         return replace(self, layers={k: use for k, use in self.layers.items() if k in names})
 
     def to_json(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from captum_blackbox.errors import LayerError, warn_user
 from captum_blackbox.hooks import evaluating, intercept_calls
 from captum_blackbox.patterns.linear_layers import PATTERN_LAYERS
 from captum_blackbox.patterns.operations import (
+    CONSTANT,
     GATES,
     KEEPING,
     KNOWN,
@@ -38,6 +39,7 @@ class _Call:
         path: Name of the module that made it.
         sources: Calls that made its arguments.
         users: Calls that took its results.
+        axes: Of its result.
         number: Of an addition of two tensors of one shape, among those of its module.
     """
 
@@ -45,6 +47,7 @@ class _Call:
     path: str
     sources: tuple[int, ...] = ()
     users: list[int] = field(default_factory=list)
+    axes: int = 0
     number: int | None = None
 
 
@@ -75,17 +78,17 @@ class _Recorder:
             name = f"{name} without a layer"
         result = function(*args, **kwargs)
         made = list(_tensors(result))
-        if sources and made:
+        if sources and made and name not in CONSTANT:
             for index in set(sources):
                 self.calls[index].users.append(len(self.calls))
             self.made_by.update((id(each), len(self.calls)) for each in made)
             self._alive.append(made)
-            self.calls.append(_Call(name, path, sources, number=number))
+            self.calls.append(_Call(name, path, sources, axes=made[0].dim(), number=number))
         return result
 
     def _is_layer(self, path: str, args: Sequence[Any]) -> bool:
         module: Any = self.model.get_submodule(path)
-        return isinstance(module, PATTERN_LAYERS) and module.weight.shape == args[1].shape
+        return isinstance(module, PATTERN_LAYERS) and torch.equal(module.weight, args[1])
 
 
 def trace(
@@ -118,7 +121,7 @@ def trace(
     """
     calls, output = _recorded(model, inputs, additional_forward_args)
     modules = dict(model.named_modules())
-    head = calls[output].path if isinstance(modules[calls[output].path], _HEADS) else None
+    head = _head(calls, modules, output)
     _check(calls, modules, head, allow_non_relu=allow_non_relu)
     named = _layer_calls(calls, modules)
     if not named:
@@ -149,6 +152,11 @@ def trace(
 
 def _recorded(model: nn.Module, inputs: Tensor, additional: object) -> tuple[list[_Call], int]:
     """Return the calls of one forward pass, and which of them made the output."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise LayerError(
+            f"{type(model).__name__} is scripted, and its layers cannot be watched; give the "
+            "module that it was made from"
+        )
     recorder = _Recorder(model, inputs)
     handles = intercept_calls(model, lambda: recorder)
     try:
@@ -205,6 +213,13 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(different[:_MOST_NAMED]) + (f" and {beyond} more" if beyond > 0 else "")
 
 
+def _head(calls: Sequence[_Call], modules: Mapping[str, nn.Module], output: int) -> str | None:
+    """Return the softmax or sigmoid module that makes the output, and runs nowhere else."""
+    path = calls[output].path
+    runs = [call for call in calls if call.path == path]
+    return path if isinstance(modules[path], _HEADS) and len(runs) == 1 else None
+
+
 def _layer_calls(calls: Sequence[_Call], modules: Mapping[str, nn.Module]) -> dict[str, list[int]]:
     named: dict[str, list[int]] = {}
     for index, call in enumerate(calls):
@@ -225,6 +240,8 @@ def _norm_of(
     taken = set(chain.from_iterable(users))
     others = [i for i, call in enumerate(calls) if call.path == name and i not in taken]
     norm: Any = modules[name]
+    if any(calls[index].function == "linear" and calls[index].axes > 2 for index in indices):
+        return None  # axis 1, which BatchNorm scales, are tokens
     is_norm = isinstance(norm, _BATCH_NORMS) and norm.running_mean is not None
     return name if is_norm and not others else None
 

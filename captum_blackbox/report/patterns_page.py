@@ -1,4 +1,4 @@
-"""The page of ``patterns attribute``: signals, attributions, and how they stand degradation."""
+"""The page of ``patterns attribute``: signals, attributions, and how fast the score falls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,8 +42,8 @@ class PatternsImage:
         picture: What the network saw, before normalisation, as PNG.
         predicted: The class with the highest score, which is the class explained.
         probability: Of that class.
-        logit: Its score, which PatternAttribution sends back.
-        delta: What was sent less what arrived: how much of it PatternAttribution does not explain.
+        logit: Its score.
+        attributed: Sum of PatternAttribution's map.
         truth: The true class, or ``None`` where unknown.
         signals: In the colours of the image.
         attributions: Signed.
@@ -54,7 +54,7 @@ class PatternsImage:
     predicted: str
     probability: float
     logit: float
-    delta: float
+    attributed: float
     truth: str | None
     signals: Sequence[PatternsMap]
     attributions: Sequence[PatternsMap]

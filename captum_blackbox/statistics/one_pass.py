@@ -96,9 +96,16 @@ def _indices(loader: Any) -> list[list[int]] | None:  # noqa: ANN401
     """Return the batches of a loader as indices into its data set, in order, if it has such."""
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return None
-    if not isinstance(loader.sampler, RandomSampler | SequentialSampler) or not loader.batch_size:
-        return None
+    sampler: Any = loader.sampler
     size, total = loader.batch_size, len(loader.dataset)  # type: ignore[arg-type]
+    is_whole = (
+        type(sampler) in (RandomSampler, SequentialSampler)
+        and getattr(sampler, "data_source", None) is loader.dataset
+        and not getattr(sampler, "replacement", False)
+        and len(sampler) == total
+    )
+    if not is_whole or not size:
+        return None
     indices = [list(range(i, min(i + size, total))) for i in range(0, total, size)]
     return indices[: total // size] if loader.drop_last else indices
 
@@ -125,4 +132,6 @@ def _inputs(batch: Any, number: int) -> Tensor:  # noqa: ANN401
             f"batch {number}: expected a floating-point tensor, or a tuple that starts with one, "
             f"got {got}"
         )
+    if first.numel() == 0:
+        raise InputError(f"batch {number} is empty: its shape is {tuple(first.shape)}")
     return first

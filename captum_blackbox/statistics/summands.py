@@ -41,6 +41,8 @@ class SummandShares(Statistic):
         Raises:
             InputError: Some value is NaN or infinite; nothing was taken in.
         """
+        if first.numel() == 0:
+            return
         one, two = _by_channel(first), _by_channel(second)
         if self._seen:
             shift = self._state["shift"]

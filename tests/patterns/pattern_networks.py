@@ -2,9 +2,11 @@
 
 import copy
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.testing import assert_close
 
 from captum_blackbox.patterns.linear_layers import PATTERN_LAYERS
 
@@ -66,6 +68,13 @@ def with_statistics(model, seed=7):
     return model.eval()
 
 
+def centred(model, data, head="head"):
+    """Move the bias of the last layer so that its outputs lie on either side of 0."""
+    with torch.no_grad():
+        model.get_submodule(head).bias -= model(data).mean(0)
+    return model
+
+
 def with_weight(layer, weight):
     """Return the layer with another weight and no bias."""
     other = copy.deepcopy(layer)
@@ -109,34 +118,38 @@ def naive_backward(modules, weights, x, target, *, negative=None, seed=None):
     for image in x:
         values = [image[None]]
         for module in modules:
-            values.append(module(values[-1]).detach())
+            values.append(module(values[-1].clone()).detach())
         signal = torch.zeros_like(values[-1])
         signal[0, target] = values[-1][0, target] if seed is None else seed
         for index in reversed(range(len(modules))):
             module, given, out = modules[index], values[index], values[index + 1]
             if isinstance(module, PATTERN_LAYERS):
-                matrix = naive_matrix(module, weights[index], given.shape[1:])
-                if negative is None or index not in negative:
-                    signal = signal.reshape(-1) @ matrix
-                else:
-                    other = naive_matrix(module, negative[index], given.shape[1:])
-                    is_on = (out > 0).reshape(-1)
-                    signal = signal.reshape(-1)
-                    signal = (signal * is_on) @ matrix + (signal * ~is_on) @ other
-                signal = signal.reshape(given.shape)
-            elif isinstance(module, nn.ReLU):
-                signal = signal * (given > 0)
-            elif isinstance(module, nn.ReLU6):
-                signal = signal * ((given > 0) & (given < 6))
-            elif isinstance(module, nn.LeakyReLU):
-                signal = signal * torch.where(given > 0, 1.0, module.negative_slope)
-            elif isinstance(module, nn.Flatten):
-                signal = signal.reshape(given.shape)
-            else:  # pools
-                leaf = given.clone().requires_grad_()
-                (signal,) = torch.autograd.grad(module(leaf), leaf, signal)
+                other = (negative or weights)[index]
+                signal = _through_layer(module, weights[index], other, signal, given, out)
+            else:
+                signal = _through_other(module, signal, given)
         maps.append(signal)
     return torch.cat(maps)
+
+
+def _through_layer(layer, positive, negative, signal, given, out):
+    is_on, signal = (out > 0).reshape(-1), signal.reshape(-1)
+    shape = given.shape[1:]
+    back = (signal * is_on) @ naive_matrix(layer, positive, shape)
+    return (back + (signal * ~is_on) @ naive_matrix(layer, negative, shape)).reshape(given.shape)
+
+
+def _through_other(module, signal, given):
+    if isinstance(module, nn.ReLU6):  # a Hardtanh, not a ReLU
+        return signal * ((given > 0) & (given < 6))
+    if isinstance(module, nn.ReLU):
+        return signal * (given > 0)
+    if isinstance(module, nn.LeakyReLU):
+        return torch.where(given > 0, signal, module.negative_slope * signal)
+    if isinstance(module, nn.Flatten):
+        return signal.reshape(given.shape)
+    leaf = given.clone().requires_grad_()  # pools
+    return torch.autograd.grad(module(leaf), leaf, signal)[0]
 
 
 class SharedLayer(nn.Module):
@@ -167,3 +180,28 @@ class Siamese(nn.Module):
         left, right = self.conv(x[:, :2]), self.conv(x[:, 2:])
         left, right = F.relu(self.norm(left)), F.relu(self.norm(right))
         return self.head(torch.cat([left, right], 1).mean((2, 3)))
+
+
+def naive_pattern(component, w, x, y, *, is_centred=False):
+    """Return the pattern of one unit (Kindermans et al., eq. 3 and 7); x ``(n, taps)``."""
+    w, x, y = (np.asarray(each, dtype=np.float64) for each in (w, x, y))
+    if component == "filter":
+        return w / (w @ w)
+    if component == "linear":
+        covariance = (x * y[:, None]).mean(0) - x.mean(0) * y.mean()
+        return covariance / (w @ covariance)
+    chosen = y > 0 if component == "positive" else y <= 0
+    inner = y[chosen].mean() if is_centred else y.mean()
+    numerator = (x[chosen] * y[chosen, None]).mean(0) - x[chosen].mean(0) * inner
+    return numerator / (w @ numerator)
+
+
+def assert_derivative(function, x, found):
+    """Compare a gradient with central differences in a few directions."""
+    generator = torch.Generator().manual_seed(2)
+    assert found.abs().max() > 1e-4
+    for _ in range(4):
+        direction = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        step = 1e-5 * direction
+        expected = (function(x + step) - function(x - step)) / 2e-5
+        assert_close((found * direction).sum(), expected, rtol=1e-6, atol=1e-9)

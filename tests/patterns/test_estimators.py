@@ -2,11 +2,11 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pattern_networks import naive_pattern
 from torch import nn
 from torch.testing import assert_close
 
@@ -16,20 +16,6 @@ from captum_blackbox.patterns.linear_layers import LinearLayer
 from captum_blackbox.statistics import RegimeCovariance
 
 ESTIMATES = ("filter", "linear", "positive", "negative")
-
-
-def naive_pattern(component, w, x, y, *, is_centred=False):
-    """Return the pattern of one unit (Kindermans et al., eq. 3 and 7); x ``(n, taps)``."""
-    w, x, y = (np.asarray(each, dtype=np.float64) for each in (w, x, y))
-    if component == "filter":
-        return w / (w @ w)
-    if component == "linear":
-        covariance = (x * y[:, None]).mean(0) - x.mean(0) * y.mean()
-        return covariance / (w @ covariance)
-    chosen = y > 0 if component == "positive" else y <= 0
-    inner = y[chosen].mean() if is_centred else y.mean()
-    numerator = (x[chosen] * y[chosen, None]).mean(0) - x[chosen].mean(0) * inner
-    return numerator / (w @ numerator)
 
 
 def moments_of(weight, x, bias=None):

@@ -167,7 +167,12 @@ def test_a_pixel_by_pixel_patch_of_a_padded_strided_convolution():
     image = torch.arange(1.0, 10.0).reshape(1, 1, 3, 3)
     geometry = LinearLayer.of(layer)
     patches = geometry.patches(geometry.samples(image, layer(image))[0])
-    assert patches.reshape(-1, 4).tolist() == [[0, 0, 0, 1], [0, 0, 2, 3], [0, 4, 0, 7], [5, 6, 8, 9]]
+    assert patches.reshape(-1, 4).tolist() == [
+        [0, 0, 0, 1],
+        [0, 0, 2, 3],
+        [0, 4, 0, 7],
+        [5, 6, 8, 9],
+    ]
 
 
 # BatchNorm as a linear map.
