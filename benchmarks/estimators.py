@@ -67,8 +67,8 @@ def methods(subject: Subject, patterns: Mapping[str, Patterns]) -> dict[str, Met
     """Return every method by its name in the tables, as (images, classes) → maps."""
     model = subject.model
 
-    def by_pattern(which: Patterns, **settings: Any) -> Method:
-        method = PatternAttribution(model, which, **settings)
+    def by_pattern(which: Patterns, residual: str = "gradient", **settings: Any) -> Method:
+        method = PatternAttribution(model, which, residual=residual, **settings)
         return lambda images, classes: method.attribute(images, target=classes)
 
     def grad_cam(images: Tensor, classes: Tensor) -> Tensor:

@@ -98,8 +98,9 @@ def _how_to_read_estimators() -> str:
         "ρ: mean over layers of the mean over units, patterns, directions and judgement on three "
         "separate collections of images. AOPC: how far the probability falls while patches are "
         "replaced by their own mean, most important first; higher is better; in brackets the 95 % "
-        f"paired bootstrap interval of the difference to {ATTRIBUTION} (positive regime, as in the "
-        "paper); ✓ falls further than it, ✗ less far."
+        f"paired bootstrap interval of the difference to {ATTRIBUTION} (positive regime, "
+        "residual=gradient, no centring: the paper's); ✓ falls further than it, ✗ less far. S_u is "
+        "rescaled from layer to layer, since random directions explode."
     )
 
 
@@ -136,8 +137,8 @@ def everything() -> str:
                 f"Patterns from {settings['fitting']} images, directions from "
                 f"{settings['directions']}, judged on {settings['judging']}; {settings['images']} "
                 f"of these degraded (SHA-256 `{record['sha256'][:16]}…`). Of {fit['units']} units "
-                f"{fit['degenerate']} have no pattern in the positive regime, {fit['unstable']} have "
-                "one that is huge or turned around.",
+                f"{fit['degenerate']} have no pattern in the positive regime, {fit['unstable']} "
+                "have one that is huge or turned around.",
                 f"![Quality of the estimators](figures/{record['suite']}-quality.png)",
                 f"![Degradation](figures/{record['suite']}-degradation.png)",
             ]

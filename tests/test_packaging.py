@@ -27,7 +27,12 @@ def test_the_command_is_installed():
 
 def test_what_is_no_code_is_in_the_package():
     package = Path(captum_blackbox.__file__).parent
-    for name in ("py.typed", "demo/weights.safetensors", "report/explanation.html.jinja"):
+    for name in (
+        "py.typed",
+        "demo/weights.safetensors",
+        "report/explanation.html.jinja",
+        "report/patterns.html.jinja",
+    ):
         assert (package / name).is_file(), name
 
 

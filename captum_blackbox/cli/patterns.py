@@ -120,7 +120,7 @@ def attribute(
     final: Final = FinalName.POSITIVE,
     regime_centering: RegimeCentering = None,
     allow_non_relu: AllowNonRelu = False,
-    residual: Residual = ResidualName.GRADIENT,
+    residual: Residual = ResidualName.PATTERN,
     output_seed: OutputSeed = OutputSeedName.LOGIT,
     every: Every = None,
     device: Device = DeviceName.AUTO,

@@ -30,8 +30,8 @@ class PatternComposite(Composite):
 
     Args:
         patterns: Of the network.
-        residual: ``"gradient"`` gives both branches of an addition what arrives, ``"pattern"``
-            their learned shares of it, which keeps the sum.
+        residual: ``"pattern"`` gives the branches of an addition their learned shares of what
+            arrives, which keeps the sum; ``"gradient"`` gives all of it to both.
         rescale: See :class:`~captum_blackbox.patterns.rules.PatternRule`.
         layer_map: Pairs of module types and Zennit hooks that go before the patterns.
         canonizers: Applied to the network before its rules are set.
@@ -41,7 +41,7 @@ class PatternComposite(Composite):
         self,
         patterns: Patterns,
         *,
-        residual: Residual = "gradient",
+        residual: Residual = "pattern",
         rescale: bool = False,
         layer_map: LayerMap | None = None,
         canonizers: Sequence[Canonizer] | None = None,

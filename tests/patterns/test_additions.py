@@ -162,7 +162,7 @@ def test_branches_that_are_gathered_in_zeros_are_not_lost(method):
     patterns = fit(model, data)
     x = data[:3]
     weights = {name: torch.ones_like(each) for name, each in patterns.items()}
-    plain = PatternAttribution(model, patterns.replaced(weights))
+    plain = PatternAttribution(model, patterns.replaced(weights), residual="gradient")
     assert_close(plain.attribute(x, 1, output_seed="one"), gradient(model, x, 1))
     found = method(model, patterns, residual="pattern").attribute(x, target=1)
     assert found.abs().sum() > 0
@@ -235,7 +235,7 @@ def test_shares_keep_the_sum_over_an_addition_and_the_gradient_does_not():
     ).double()
     data = torch.randn(100, 2, 4, 4, dtype=torch.float64)
     patterns, logit = fit(model, data), model(data[:3])[:, 1].detach()
-    kept = PatternAttribution(model, patterns, residual="pattern").attribute(data[:3], target=1)
+    kept = PatternAttribution(model, patterns).attribute(data[:3], target=1)
     assert_close(kept.sum((1, 2, 3)), logit, rtol=1e-6, atol=1e-8)
-    doubled = PatternAttribution(model, patterns).attribute(data[:3], target=1)
+    doubled = PatternAttribution(model, patterns, residual="gradient").attribute(data[:3], target=1)
     assert_close(doubled.sum((1, 2, 3)), 2 * logit, rtol=1e-6, atol=1e-8)

@@ -183,7 +183,6 @@ def test_a_checkpoint_of_another_run_is_refused_and_says_what_differs(stopped, c
     assert stopped.read_bytes() == before
 
 
-@pytest.mark.slow
 def test_two_processes_fit_what_one_does(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -187,10 +187,10 @@ def test_weights_for_patterns_give_the_gradient(name):
     weights = weights_of(model, patterns)
     x = data[:3]
     expected = gradient(model, x, 1)
-    net = PatternNet(model, patterns.replaced(weights))
+    net = PatternNet(model, patterns.replaced(weights), residual="gradient")
     assert_close(net.attribute(x, target=1, output_seed="one"), expected, rtol=1e-10, atol=1e-12)
     ones = {name: torch.ones_like(weight) for name, weight in weights.items()}
-    attribution = PatternAttribution(model, patterns.replaced(ones))
+    attribution = PatternAttribution(model, patterns.replaced(ones), residual="gradient")
     found = attribution.attribute(x, target=1, output_seed="one")
     assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
