@@ -112,7 +112,7 @@ fitted = fit_patterns(network, scenes.images[:200], ["filter", "linear"], show_p
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     fitted |= fit_patterns(network, scenes.images[:200], ["two_component"], show_progress=False)
-print(said[0].message)  # what the paper's own regime makes of BatchNorm; see the end
+print(said[0].message)
 linear = fitted["linear"]
 print(linear, linear.report)
 
@@ -144,15 +144,19 @@ assert means["S_a+-"] > 0.8
 # %% [markdown]
 # ### Pictures: the signal, and who contributed
 #
+# The paper's own regime, the samples at which a unit is active, gave the warning above: BatchNorm
+# folds large biases in. Centred within the regime, patterns are well behaved.
+#
 # `PatternNet` is looked at as a picture: it lives in the input space, in colour.
 # `PatternAttribution` is a heat map: red speaks for the class, blue against it. Both cost one
 # gradient.
 
 # %%
+patterns = Patterns.fit(network, scenes.images[:200], regime_centering=True, show_progress=False)
 images = scenes.images[300:304]
 classes = network(images).argmax(1)
-signals = PatternNet(network, linear).attribute(images, target=classes)
-method = PatternAttribution(network, linear)
+signals = PatternNet(network, patterns).attribute(images, target=classes)
+method = PatternAttribution(network, patterns)
 relevance, missing = method.attribute(images, target=classes, return_convergence_delta=True)
 by_gradient = InputXGradient(network).attribute(images, target=classes).detach()
 saliency = Saliency(network).attribute(images, target=classes, abs=False)
@@ -211,7 +215,7 @@ assert falls["PatternAttribution"] > falls["random"]
 # %%
 lower = [f"features.{i}.0" for i in range(2)]
 mixed = MixedComposite(
-    [NameMapComposite([(lower, Epsilon())]), PatternAttributionComposite(linear)]
+    [NameMapComposite([(lower, Epsilon())]), PatternAttributionComposite(patterns)]
 )
 with Gradient(network, mixed) as attributor:
     _, both = attributor(images.clone(), torch.eye(10)[classes])
@@ -223,9 +227,9 @@ assert both.shape == images.shape
 # A file belongs to one network. A network that differs in a single layer is refused, by name.
 
 # %%
-linear.save(out / "patterns.safetensors")
+patterns.save(out / "patterns.safetensors")
 again = Patterns.load(out / "patterns.safetensors", load_demo_network())
-assert torch.equal(again["classifier"], linear["classifier"])
+assert torch.equal(again["classifier"], patterns["classifier"])
 
 # %% [markdown]
 # ## When not to use it
