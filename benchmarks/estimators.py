@@ -59,6 +59,7 @@ def at_random(patterns: Patterns, model: nn.Module, seed: int = 0) -> Patterns:
     filters = {name: model.get_submodule(name).weight.detach() for name in patterns}
     for name, each in drawn.items():
         flat = (each * filters[name]).flatten(1).sum(1)
+        flat[flat == 0] = torch.inf  # a unit without weights has no direction
         each /= flat.view(-1, *[1] * (each.dim() - 1))
     return patterns.replaced(drawn)
 

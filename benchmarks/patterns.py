@@ -248,6 +248,7 @@ def _resident() -> int:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    parser.add_argument("--fitting-networks", nargs="+", default=["squeezenet1_0", "resnet18"])
     parser.add_argument("--batch", type=int, default=4)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -255,7 +256,10 @@ def main() -> None:
     rows = [
         attribution_race(each, given.batch, given.rounds, given.device) for each in given.networks
     ]
-    rows += [fitting_race(each, given.batch, given.rounds, given.device) for each in given.networks]
+    rows += [
+        fitting_race(each, given.batch, given.rounds, given.device)
+        for each in given.fitting_networks
+    ]
     content = result("patterns", given.device, rows, given.rounds)
     if given.device == "cpu":
         content["memory"] = [memory_row("vgg16", 4)]

@@ -9,16 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+import torch
+
+from captum_blackbox.report import paired_difference
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import claims  # noqa: E402
+import estimators  # noqa: E402
 import harness  # noqa: E402
 import tables  # noqa: E402
 from claims_methods import BOX_METHODS, STUDENT_METHODS  # noqa: E402
 
 SPEED = [f"{suite}--cpu.json" for suite in tables.SPEED_SUITES]
+ESTIMATORS = [f"estimators-{name}.json" for name in tables.SUBJECTS]
 CLAIMS = [f"claims-{dataset}.json" for dataset in tables.DATASETS]
 
 
@@ -98,12 +103,74 @@ def test_the_differences_follow_from_the_areas(name):
                 assert values == pytest.approx(entry["differences"][method][game], abs=2e-5)
 
 
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_file_of_estimators_has_a_fall_for_each_image_and_a_quality_for_each_layer(name):
+    found = load(name)
+    check_environment(found)
+    settings = found["settings"]
+    for method, values in found["degradation"].items():
+        assert "aopc" in values, f"{method}: {values}"
+        assert len(values["aopc"]) == settings["images"]
+        curve = values["mean_curve"]
+        assert all(0 <= value <= 1 for value in curve)
+        fall = curve[0] - sum(curve) / len(curve)
+        assert math.isclose(sum(values["aopc"]) / settings["images"], fall, abs_tol=2e-4)
+    assert set(found["quality"]) == {*estimators.ESTIMATORS, "random"}
+    layers = {tuple(each) for each in found["quality"].values()}
+    assert len(layers) == 1
+    again = dict(estimators._differences(found["degradation"]))
+    assert set(again) == set(found["differences"])
+    for method, values in again.items():
+        assert values == pytest.approx(found["differences"][method], abs=2e-5)
+
+
+# Layers with more inputs than their patterns have samples worth the name; the README says so.
+SCARCE = {"estimators-mobilenet.json": {"features.17.conv.2", "features.18.0", "classifier.1"}}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_the_order_of_the_paper_holds_in_every_layer_but_those_that_the_readme_names(name):
+    quality = load(name)["quality"]
+    filters, baseline = quality["S_w (filter)"], quality["random"]
+    wrong = set()
+    for layer, found in filters.items():
+        learned = [quality[each][layer] for each in ("S_a (linear)", "S_a+- (two-component)")]
+        if not all(each["mean"] > found["mean"] >= baseline[layer]["mean"] for each in learned):
+            wrong.add(layer)
+    assert wrong == SCARCE.get(name, set())
+
+
+def test_what_the_readme_says_of_degradation_follows_from_the_files():
+    found = {name: load(f"estimators-{name}.json") for name in tables.SUBJECTS}
+    paper = found["squeezenet"]["differences"]
+    for loser in ("S_a (linear)", "S_w (filter)", "Integrated Gradients", "last-layer Grad-CAM"):
+        assert paper[loser]["high"] < 0
+    lrp = "LRP (Zennit EpsilonPlusFlat)"
+    assert paper[lrp]["low"] < 0 < paper[lrp]["high"]
+    centred = f"{tables.ATTRIBUTION}, regime_centering"
+    for name in ("mobilenet", "cifar", "demo"):
+        assert found[name]["differences"][centred]["low"] > 0
+        assert found[name]["differences"][lrp]["low"] > 0
+    assert found["demo"]["differences"]["random"]["low"] > 0
+    for name, said in (("mobilenet", (0.029, 0.015, 0.047)), ("cifar", (0.017, 0.008, 0.027))):
+        falls = found[name]["degradation"]
+        shares, gradient = (
+            torch.tensor(falls[each]["aopc"]) for each in (f"{centred}, residual=pattern", centred)
+        )
+        difference = paired_difference(shares, gradient)
+        numbers = (difference.mean, difference.low, difference.high)
+        assert numbers == pytest.approx(said, abs=6e-4)
+
+
 @pytest.mark.parametrize("path", sorted(harness.RESULTS.glob("*.json")), ids=lambda p: p.name)
 def test_no_result_names_a_folder_of_the_machine(path):
     assert not re.search(r"[\"' ](/|[A-Za-z]:\\)[a-z]+/", path.read_text())
 
 
-@pytest.mark.parametrize(("name", "make"), [("speed", tables.speed), ("claims", tables.claims)])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("speed", tables.speed), ("claims", tables.claims), ("estimators", tables.estimators)],
+)
 def test_the_readme_shows_the_results(name, make):
     text = tables.README.read_text()
     marked = tables.replaced(text, name, make())
