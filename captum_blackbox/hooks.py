@@ -15,6 +15,8 @@ from captum_blackbox.errors import LayerError
 Layers = Sequence[nn.Module | str] | nn.Module | str | None
 """Layers as modules or names; ``None`` stands for every ``Conv2d``."""
 
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
 OutputHook: TypeAlias = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 """Module, positional inputs and output → another output, or ``None`` to leave it."""
 
@@ -187,6 +189,17 @@ def intercept_calls(model: nn.Module, new_handler: Callable[[], CallHandler]) ->
     return handles
 
 
+@contextmanager
+def intercepted(model: nn.Module, new_handler: Callable[[], CallHandler]) -> Iterator[None]:
+    """Pass every function of torch that ``model`` calls in the block to a handler."""
+    handles = intercept_calls(model, new_handler)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 class _Interceptions:
     """The forward passes that run now, usually one."""
 
@@ -232,17 +245,29 @@ class _Interceptor(TorchFunctionMode):
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the module inside ``torch.compile`` and ``DataParallel``, whose hooks are heard.
+    """Return the module inside ``torch.compile`` and the wrappers for several devices.
 
-    A compiled model ignores hooks that come later; ``DataParallel`` runs copies of the layers.
+    A compiled model ignores hooks that come later; ``DataParallel`` runs copies of the layers;
+    ``DistributedDataParallel`` gives them other names.
     """
     while True:
         inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, nn.DataParallel):
+        if inner is None and isinstance(model, _WRAPPERS):
             inner = model.module
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+def first_parameter(model: nn.Module) -> Tensor:
+    """Return the first parameter, whose device and dtype stand for those of the model.
+
+    Raises:
+        LayerError: It has none.
+    """
+    for parameter in model.parameters():
+        return parameter
+    raise LayerError(f"{type(model).__name__} has no parameters, and so no layer to explain")
 
 
 def find_layers(model: nn.Module, layers: Layers) -> dict[str, nn.Module]:

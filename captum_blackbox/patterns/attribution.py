@@ -16,12 +16,13 @@ from captum_blackbox._compat import (
     select_targets,
 )
 from captum_blackbox.errors import InputError, ShapeError, check_choice
-from captum_blackbox.hooks import evaluating, on_output, unwrapped
+from captum_blackbox.hooks import evaluating, first_parameter, on_output, unwrapped
 from captum_blackbox.patterns.composites import (
     PatternAttributionComposite,
     PatternComposite,
     PatternNetComposite,
     Residual,
+    state_of,
 )
 from captum_blackbox.patterns.patterns import Patterns
 from captum_blackbox.shapes import Target, check_maps
@@ -49,11 +50,18 @@ class _PatternMethod(GradientAttribution):
                 f"{type(model).__name__} and {type(patterns).__name__}; fit them with "
                 "Patterns.fit(model, loader)"
             )
-        patterns.check(model)
         GradientAttribution.__init__(self, model)
         self.model = unwrapped(model)
         self.patterns = patterns
+        self._checked = self._check_patterns(None)
         self._composite = self.composite_type(patterns, residual=residual, rescale=rescale)
+
+    def _check_patterns(self, checked: object) -> object:
+        """Check that the patterns still belong to the model, if its weights have changed."""
+        state = state_of(self.model)
+        if state != checked:
+            self.patterns.check(self.model)
+        return state
 
     @property
     def multiplies_by_inputs(self) -> bool:
@@ -81,6 +89,7 @@ class _PatternMethod(GradientAttribution):
         check_choice("output_seed", output_seed, get_args(OutputSeed))
         tensor, is_tuple = one_tensor(inputs, self.get_name())
         self._check(tensor)
+        self._checked = self._check_patterns(self._checked)
         options = dict(grad_kwargs or {})
         additional = format_additional_forward_args(additional_forward_args) or ()
         keeps_graph = bool(options.get("create_graph", False))
@@ -97,12 +106,31 @@ class _PatternMethod(GradientAttribution):
                 if target is None and scores.dim() > 1 and scores[0].numel() > 1:
                     target = scores.detach().argmax(1)
                 explained = select_targets(scores, target)
-                seed = _seed(scores, explained, target, output_seed)
+                seed = self._seed(scores, explained, target, output_seed)
                 sent = seed if keeps_graph else seed.detach()
                 (signal,) = torch.autograd.grad(explained, own, sent, **options)
         check_maps(signal, "no unit that the target depends on is active")
         result = signal if keeps_graph else signal.detach()
         return format_like_inputs(result, is_tuple), sent
+
+    def _seed(
+        self, scores: Tensor, explained: Tensor, target: Target, output_seed: OutputSeed
+    ) -> Tensor:
+        if output_seed == "logit":
+            return explained
+        if output_seed == "one":
+            return torch.ones_like(explained)
+        head = self.patterns.structure.head
+        if head is not None and isinstance(
+            self.model.get_submodule(head), nn.Sigmoid | nn.LogSigmoid
+        ):
+            return explained.sigmoid()
+        if scores.dim() < 2 or scores.shape[1] == 1:
+            raise InputError(
+                f"output_seed='probability' needs scores of several classes, or a sigmoid module "
+                f"at the end, got scores {tuple(scores.shape)}; use 'logit' or 'one'"
+            )
+        return select_targets(scores.softmax(1), target)
 
     def _check(self, inputs: Tensor) -> None:
         if not inputs.is_floating_point():
@@ -117,7 +145,7 @@ class _PatternMethod(GradientAttribution):
                 f"expected at least one input{expected}, as the patterns were fitted to, got "
                 f"shape {tuple(inputs.shape)}"
             )
-        weight = next(self.model.parameters())
+        weight = first_parameter(self.model)
         if inputs.device != weight.device or inputs.dtype != weight.dtype:
             raise InputError(
                 f"the model has {weight.dtype} weights on {weight.device}, and the inputs are "
@@ -136,6 +164,9 @@ class PatternNet(_PatternMethod):
     ReLU gates and max pooling routes as in the forward pass, so the cost is that of a gradient.
     For one linear unit the result is :math:`a\, w^T x`, the estimate of the signal in the input.
     It lives in the input space: look at it as a picture, in colour.
+
+    It has a backward pass of its own, so that replacing ``gradient_func``, as can be done with
+    Captum's methods, changes nothing.
 
     When not to use it: for networks whose activations are not ReLU (GELU, SiLU, attention), as a
     measure of importance (use :class:`PatternAttribution`), and with patterns fitted to data unlike
@@ -275,11 +306,13 @@ class PatternAttribution(_PatternMethod):
         )
         if not return_convergence_delta:
             return maps
+        if not self.has_convergence_delta():
+            raise InputError("with rescale=True a map has no convergence delta; leave one of them")
         return maps, self.compute_convergence_delta(maps, sent)
 
     def has_convergence_delta(self) -> bool:
-        """Return True."""
-        return True
+        """Return whether a map can add up to what was sent: not if it is rescaled."""
+        return not self._composite.rescale
 
     def compute_convergence_delta(
         self, attributions: Tensor | tuple[Tensor, ...], output: Tensor
@@ -292,11 +325,3 @@ class PatternAttribution(_PatternMethod):
         """
         maps, _ = one_tensor(attributions, self.get_name())
         return output - maps.flatten(1).sum(1)
-
-
-def _seed(scores: Tensor, explained: Tensor, target: Target, output_seed: OutputSeed) -> Tensor:
-    if output_seed == "logit":
-        return explained
-    if output_seed == "one":
-        return torch.ones_like(explained)
-    return select_targets(scores.softmax(1), target)

@@ -9,14 +9,16 @@ from zennit.canonizers import Canonizer
 from zennit.composites import register_composite
 from zennit.core import Composite, Hook
 
-from captum_blackbox.errors import LayerError, check_choice
+from captum_blackbox.errors import check_choice
 from captum_blackbox.patterns.batch_norm import affine, folded, norm_of
-from captum_blackbox.patterns.linear_layers import PATTERN_LAYERS, LinearLayer
+from captum_blackbox.patterns.linear_layers import LinearLayer
 from captum_blackbox.patterns.patterns import Patterns
 from captum_blackbox.patterns.rules import ChannelRule, PatternRule, SumRule
 
 Residual: TypeAlias = Literal["gradient", "pattern"]
 """What an addition of two branches gives each: all that arrives, or its learned share."""
+
+_CANONIZED = 1e-2  # by which a network may differ in Zennit, relative to a unit's weight
 
 LayerMap: TypeAlias = Sequence[tuple[tuple[type[nn.Module], ...], Hook]]
 
@@ -49,7 +51,8 @@ class PatternComposite(Composite):
         check_choice("residual", residual, get_args(Residual))
         self.patterns, self.residual, self.rescale = patterns, residual, rescale
         self.layer_map = list(layer_map or [])
-        self._rules: dict[str, tuple[object, Hook]] = {}
+        self._rules: dict[str, Hook] = {}
+        self._state: object = None
         norms = [use.norm for use in patterns.structure.layers.values() if use.norm]
         skipped = [*patterns.structure.skipped, patterns.structure.head]
         self._passed = {name for name in [*norms, *skipped] if name}
@@ -64,16 +67,18 @@ class PatternComposite(Composite):
             module: The module.
 
         Raises:
-            LayerError: The network has a layer where the patterns expect another; no rule is set.
+            ArtifactError: The patterns were fitted to another network; no rule is set.
         """
         root = ctx.setdefault("root", module)
         if module is root:
-            self._check(root)
-        for types, hook in self.layer_map:
-            if isinstance(module, types):
-                return hook
+            self._look_at(root)
+        given = next((hook for types, hook in self.layer_map if isinstance(module, types)), None)
+        if given is not None:
+            return given
         if name in self.patterns:
-            return self._pattern_rule(name, module, root)
+            if name not in self._rules:
+                self._rules[name] = self._new_rule(name, module, root)
+            return self._rules[name]
         if name in self._passed:
             return ChannelRule()
         if name in self.patterns.structure.norms:
@@ -82,6 +87,14 @@ class PatternComposite(Composite):
             return SumRule(self.patterns.shares)
         return None
 
+    def register(self, module: nn.Module) -> None:
+        """Set the rules on a network; if that fails, none is left."""
+        try:
+            super().register(module)
+        except BaseException:
+            self.remove()
+            raise
+
     def in_place_of(self, pattern: Tensor, weight: Tensor) -> Tensor:
         """Return what stands in place of a layer's weight; both are float64."""
         raise NotImplementedError
@@ -89,30 +102,17 @@ class PatternComposite(Composite):
     def _norm_rule(self, module: nn.Module) -> Hook:
         raise NotImplementedError
 
-    def _pattern_rule(self, name: str, module: nn.Module, root: nn.Module) -> Hook:
+    def _look_at(self, root: nn.Module) -> None:
+        """Check the network, and forget the rules, if its weights are not those of last time."""
+        state = state_of(root)
+        if state != self._state:
+            # Zennit's canonizers leave a little of a BatchNorm behind.
+            self.patterns.check(root, tolerance=_CANONIZED)
+            self._rules, self._state = {}, state
+
+    def _new_rule(self, name: str, module: nn.Module, root: nn.Module) -> PatternRule:
         layer: Any = module
         norm = norm_of(dict(root.named_modules()), self.patterns.structure.layers[name])
-        # Made once for each state of the weights: a product of all weights takes a while.
-        state = [(each.data_ptr(), each._version) for each in _tensors(module, norm)]  # noqa: SLF001
-        state_and_place = (state, layer.weight.dtype, layer.weight.device)
-        kept = self._rules.get(name)
-        if kept is None or kept[0] != state_and_place:
-            self._rules[name] = kept = (state_and_place, self._new_rule(name, module, norm))
-        return kept[1]
-
-    def _check(self, root: nn.Module) -> None:
-        modules = dict(root.named_modules())
-        for name, pattern in self.patterns.items():
-            layer: Any = modules.get(name)
-            shape = tuple(pattern.shape)
-            if not isinstance(layer, PATTERN_LAYERS) or tuple(layer.weight.shape) != shape:
-                raise LayerError(
-                    f"the patterns have one of shape {shape} for layer {name!r}, which is {layer} "
-                    "here; give the network that they were fitted to"
-                )
-
-    def _new_rule(self, name: str, module: nn.Module, norm: nn.Module | None) -> PatternRule:
-        layer: Any = module
         weight = folded(module, norm)[0]
 
         def placed(pattern: Tensor) -> Tensor:
@@ -181,10 +181,9 @@ class PatternAttributionComposite(PatternComposite):
         return ChannelRule()  # a unit of one input: its pattern times its weight is 1
 
 
-def _tensors(*modules: nn.Module | None) -> list[Tensor]:
+def state_of(model: nn.Module) -> object:
+    """Return something that changes with the weights; writing to ``.data`` is not seen."""
     return [
-        tensor
-        for module in modules
-        if module is not None
-        for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        (each.data_ptr(), each._version, each.dtype, each.device)  # noqa: SLF001
+        for each in [*model.parameters(), *model.buffers()]
     ]

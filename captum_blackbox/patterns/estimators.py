@@ -103,7 +103,8 @@ def estimate(
     if component != "linear" and not regime_centering:
         numerator = numerator + found.mean_inputs * offset[:, None]
     # Rounding makes a constant vary a little, in any direction.
-    spread = (found.variance_outputs + offset**2).sqrt()
+    moved = 0.0 if regime_centering else offset**2
+    spread = (found.variance_outputs + moved).sqrt()
     undefined = (found.count == 0) | (spread <= _ROUNDING * found.resolution)
     return _normalised(weight, numerator, undefined)
 

@@ -5,19 +5,26 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from captum_blackbox.artifacts import check_header, fingerprint, load_artifact, save_artifact
 from captum_blackbox.errors import InputError, check_choice
-from captum_blackbox.hooks import find_layers, unwrapped
+from captum_blackbox.hooks import find_layers, first_parameter, unwrapped
 from captum_blackbox.patterns.estimators import Final, Regime, components_of
 from captum_blackbox.patterns.gathering import Gathering
 from captum_blackbox.patterns.patterns import Patterns
 from captum_blackbox.patterns.tracing import trace
-from captum_blackbox.statistics import Centre, OnePass, merge_across_processes
+from captum_blackbox.statistics import (
+    Centre,
+    OnePass,
+    failing_together,
+    merge_across_processes,
+)
 
 
+@torch.inference_mode(False)
 def fit_patterns(
     model: nn.Module,
     loader: Iterable[Any],
@@ -27,6 +34,7 @@ def fit_patterns(
     layers: Sequence[str] | None = None,
     regime_centering: bool = False,
     centre: Centre = "exact",
+    additional_forward_args: object = None,
     allow_non_relu: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 100,
@@ -35,9 +43,10 @@ def fit_patterns(
     """Estimate patterns of several regimes in one pass over data, without labels.
 
     The cost is a forward pass over the data, and for each convolution up to three times what its
-    own forward pass costs (one for ``"linear"``, two for ``"positive"``, three for anything
-    else). Memory beside the forward pass: two float64 numbers per weight for ``"positive"``, four
-    for everything, and at most 128 MiB of temporary tensors. Started by ``torchrun`` or
+    own forward pass costs (none for ``"filter"``, one for ``"linear"``, two for ``"positive"``,
+    three for anything else). Memory beside the forward pass: two float64 numbers per weight for
+    ``"positive"``, three for everything, at most 128 MiB of temporary tensors, and at the end, a
+    layer at a time, some eight more for each of its weights. Started by ``torchrun`` or
     ``accelerate launch``, each process reads its share of the batches, and all end with the same
     patterns.
 
@@ -53,6 +62,7 @@ def fit_patterns(
             :func:`~captum_blackbox.patterns.estimators.estimate`.
         centre: ``"sampled"`` saves a third of the time for ``"positive"`` and is not exact; see
             :class:`~captum_blackbox.statistics.RegimeCovariance`.
+        additional_forward_args: Passed to the model after each batch, the same for all.
         allow_non_relu: Pass the gradient at activations without a rule (GELU, sigmoid …) instead
             of refusing the network.
         checkpoint: A file to keep what was gathered in; a run that was killed goes on from there.
@@ -90,7 +100,12 @@ def fit_patterns(
     model = unwrapped(model)
     process, processes = _processes()
     data = OnePass(loader, process, processes)
-    structure = trace(model, _like(model, data.first[:1]), allow_non_relu=allow_non_relu)
+    structure = trace(
+        model,
+        data.first[:1].to(first_parameter(model)),
+        additional_forward_args,
+        allow_non_relu=allow_non_relu,
+    )
     if layers is not None:
         structure = structure.only(find_layers(model, layers))
     components = {
@@ -101,7 +116,9 @@ def fit_patterns(
         }
         for name, use in structure.layers.items()
     }
-    gathering = Gathering(model, structure, components, data.first.shape[1:], centre)
+    gathering = Gathering(
+        model, structure, components, data.first.shape[1:], centre, additional_forward_args
+    )
     kept = None
     if checkpoint is not None:
         header = {
@@ -117,8 +134,10 @@ def fit_patterns(
         kept = _Checkpoint(checkpoint, header, checkpoint_every)
         kept.resume(gathering)
     if gathering.needs_data:
-        _gather(gathering, data, kept, show_progress=show_progress and process == 0)
+        with failing_together():
+            _gather(gathering, data, kept, show_progress=show_progress and process == 0)
     merge_across_processes(gathering.statistics())
+    gathering.load_state(gathering.state())  # on the model's device, wherever they were exchanged
     fitted = {
         regime: gathering.patterns(regime, final, regime_centering=regime_centering)
         for regime in regimes
@@ -140,7 +159,7 @@ def _gather(
         disable=not show_progress,
     ) as bar:
         for number, batch in data.batches(start=done):
-            gathering.update(batch, number)
+            gathering.update(batch, data.number_of(number))
             bar.update()
             if kept is not None:
                 kept.save_if_due(gathering)
@@ -174,7 +193,8 @@ def _processes() -> tuple[int, int]:
     """Return the number of this process and of all; started by a launcher, they get to know it."""
     from torch import distributed
 
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    names = ("WORLD_SIZE", "RANK", "MASTER_ADDR")  # what launchers set
+    launched = all(name in os.environ for name in names) and int(os.environ["WORLD_SIZE"]) > 1
     if not launched and not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
     if not distributed.is_initialized():
@@ -182,7 +202,3 @@ def _processes() -> tuple[int, int]:
 
         PartialState()  # opens the group that the launcher has prepared
     return distributed.get_rank(), distributed.get_world_size()
-
-
-def _like(model: nn.Module, batch: Tensor) -> Tensor:
-    return batch.to(next(model.parameters()))

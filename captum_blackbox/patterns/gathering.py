@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_blackbox._compat import format_additional_forward_args
 from captum_blackbox.errors import InputError, warn_user
-from captum_blackbox.hooks import evaluating
+from captum_blackbox.hooks import evaluating, first_parameter
 from captum_blackbox.patterns.batch_norm import folded, norm_of
 from captum_blackbox.patterns.estimators import (
     Component,
@@ -29,7 +30,7 @@ from captum_blackbox.statistics import (
     SummandShares,
 )
 
-_SAMPLES = {"linear": "all", "positive": "positive", "negative": "negative"}
+_SAMPLES: dict[str, Any] = {"linear": "all", "positive": "positive", "negative": "negative"}
 # Shares of units, of a layer's and of all, that are worth a warning.
 _MANY_DEGENERATE, _MANY_UNSTABLE = 0.5, 0.02
 
@@ -43,6 +44,7 @@ class Gathering:
         components: Layer → what its patterns will be made of.
         input_shape: Of one input.
         centre: See :class:`~captum_blackbox.statistics.RegimeCovariance`.
+        additional_forward_args: Passed to the network after each batch.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Gathering:
         components: Mapping[str, Collection[Component]],
         input_shape: Sequence[int],
         centre: Centre = "exact",
+        additional_forward_args: object = None,
     ) -> None:
         self.model, self.structure = model, structure
         self.input_shape = tuple(input_shape)
@@ -63,7 +66,8 @@ class Gathering:
                 layer = LinearLayer.of(model.get_submodule(name))
                 self._layers[name] = RegimeCovariance(layer, regimes, centre=centre)
         self._sums = {name: SummandShares() for name in structure.sums}
-        self._place = next(model.parameters())
+        self._place = first_parameter(model)
+        self._additional = format_additional_forward_args(additional_forward_args) or ()
 
     @property
     def needs_data(self) -> bool:
@@ -116,7 +120,7 @@ class Gathering:
                 observed(self.model, layers, self._take_in),
                 observed_sums(self.model, self._sums, self._take_in_sum),
             ):
-                self.model(batch.to(self._place))
+                self.model(batch.to(self._place), *self._additional)
         except InputError as error:
             raise InputError(f"batch {number}: {error}") from error
         self.count.update(len(batch))
@@ -167,7 +171,7 @@ class Gathering:
         return estimate(
             component,
             rows,
-            found.compute(),
+            found.compute([_SAMPLES[component]]),
             found.mean_outputs,
             regime_centering=regime_centering,
         )

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from captum_blackbox.errors import LayerError
-from captum_blackbox.hooks import CallHandler, intercept_calls, on_output
+from captum_blackbox.hooks import CallHandler, intercepted, on_output
 from captum_blackbox.patterns.operations import is_sum
 from captum_blackbox.patterns.structure import LayerUse
 
@@ -55,12 +55,8 @@ def observed_sums(model: nn.Module, names: Collection[str], receive: Receiver) -
     if not names:
         yield
         return
-    handles = intercept_calls(model, lambda: at_sums(names, partial(_received, receive)))
-    try:
+    with intercepted(model, lambda: at_sums(names, partial(_received, receive))):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def at_sums(

@@ -29,9 +29,10 @@ GATES: Mapping[str, Gate] = {
 REFUSED = _names(
     """
     celu clamp clamp_max clamp_min clip cos elu erf exp expm1 gelu glu gumbel_softmax hardshrink
-    hardsigmoid hardswish hardtanh log log1p log_softmax logsigmoid mish
-    multi_head_attention_forward pow rsqrt scaled_dot_product_attention selu sigmoid silu sin
-    softmax softmin softplus softshrink softsign sqrt square tanh tanhshrink threshold
+    gru hardsigmoid hardswish hardtanh log log1p log_softmax logsigmoid lstm mish
+    multi_head_attention_forward pow reciprocal rnn_tanh rsqrt rtruediv
+    scaled_dot_product_attention selu sigmoid silu sin softmax softmin softplus softshrink softsign
+    sqrt square tanh tanhshrink threshold
     """
 )
 """Activations without a rule."""
@@ -39,17 +40,17 @@ REFUSED = _names(
 KEEPING = _names(
     """
     adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d alpha_dropout cat channel_shuffle
-    chunk clone concat concatenate constant_pad_nd contiguous detach double dropout dropout1d
+    chunk clone concat concatenate constant_pad_nd contiguous double dropout dropout1d
     dropout2d dropout3d expand expand_as feature_dropout flatten flip float get getitem half
     max_pool1d max_pool2d max_pool3d moveaxis movedim narrow pad permute pixel_shuffle
-    pixel_unshuffle repeat reshape roll rot90 select split squeeze stack swapaxes t tensor_split to
-    transpose type type_as unbind unflatten unsafe_chunk unsqueeze view view_as
+    pixel_unshuffle repeat reshape roll rot90 select setitem split squeeze stack swapaxes t
+    tensor_split to transpose type type_as unbind unflatten unsafe_chunk unsqueeze view view_as
     """
 )
 """They move values or choose among them, and mix none of different units."""
 
 PRODUCTS = _names("div idiv imul itruediv mul multiply rmul true_divide truediv")
-"""Linear in one activation; of two it is a product."""
+"""Linear in one activation; of two it is a product, and by a tensor a layer of its own."""
 
 LINEAR = _names(
     """
@@ -77,18 +78,22 @@ def plain_name(
         >>> import torch
         >>> plain_name(torch.relu_), plain_name(Tensor.__iadd__)
         ('relu', 'iadd')
-        >>> plain_name(torch.nn.functional.hardtanh, [torch.ones(1), 0.0, 6.0])
+        >>> plain_name(torch.clamp, [torch.ones(1)], {"min": 0})
         'relu6'
     """
     name = getattr(function, "__name__", type(function).__name__).strip("_")
-    if name == "hardtanh":
-        lowest = args[1] if len(args) > 1 else (kwargs or {}).get("min_val", -1.0)
-        return "relu6" if lowest == 0 else name
+    lowest_is = {"hardtanh": "min_val", "clamp": "min", "clip": "min", "clamp_min": "min"}
+    if name in lowest_is:
+        lowest = args[1] if len(args) > 1 else (kwargs or {}).get(lowest_is[name])
+        is_gate = isinstance(lowest, int | float) and lowest == 0
+        return "relu6" if is_gate else name
     return name
 
 
 def is_sum(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Return whether a call adds two tensors of one shape, such as two branches of a block.
+
+    How many samples they have does not count, so that the answer is the same for every batch.
 
     Example:
         >>> import torch
@@ -102,6 +107,6 @@ def is_sum(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[st
         and len(args) == 2
         and not kwargs
         and all(isinstance(each, Tensor) and each.is_floating_point() for each in args)
-        and args[0].shape == args[1].shape
-        and args[0].dim() > 1
+        and args[0].dim() == args[1].dim() > 1
+        and args[0].shape[1:] == args[1].shape[1:]
     )

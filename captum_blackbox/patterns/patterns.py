@@ -1,5 +1,6 @@
 """Fitted patterns: one tensor for each layer, kept with what they belong to."""
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -134,8 +135,8 @@ class Patterns(Mapping[str, Tensor]):
                 where it applies; ``"linear"`` for all together; ``"filter"`` for
                 ``w / wᵀw``, which is no estimate but what methods without patterns assume.
             final: For layers whose own output no ReLU takes (the last layer, the last of a
-                residual branch, projections): ``"positive"`` for the same regime, by the sign of
-                the output; ``"linear"``.
+                residual branch, projections): ``"linear"``; or ``"positive"``, by the sign of
+                their output: the positive regime, or both for ``"two_component"``.
             **settings: See :func:`~captum_blackbox.patterns.fit_patterns`.
 
         Raises:
@@ -238,15 +239,22 @@ class Patterns(Mapping[str, Tensor]):
             report=PatternReport(input_shape=self.report.input_shape),
         )
 
-    def check(self, model: nn.Module) -> None:
+    def check(self, model: nn.Module, *, tolerance: float = 0.0) -> None:
         """Refuse a model other than the one these patterns were fitted to.
+
+        Weights and biases of each layer are compared, and its stride, padding and so on. How a
+        ``forward`` of one's own connects the layers is not seen.
+
+        Args:
+            model: The network.
+            tolerance: By which weights may differ, relative to their length, beyond rounding.
 
         Raises:
             ArtifactError: A layer is missing, has another shape or other weights; it is named.
         """
         modules = dict(unwrapped(model).named_modules())
         for name in self:
-            difference = self._difference(name, modules, self._signatures[name])
+            difference = self._difference(name, modules, tolerance)
             if difference:
                 raise ArtifactError(
                     f"these patterns were fitted to another model than this "
@@ -258,7 +266,7 @@ class Patterns(Mapping[str, Tensor]):
             raise ArtifactError(f"this {type(model).__name__} has no layer {missing[0]!r}")
 
     def _difference(
-        self, name: str, modules: Mapping[str, nn.Module], expected: Tensor
+        self, name: str, modules: Mapping[str, nn.Module], tolerance: float
     ) -> str | None:
         layer: Any = modules.get(name)
         if not isinstance(layer, PATTERN_LAYERS):
@@ -266,10 +274,13 @@ class Patterns(Mapping[str, Tensor]):
         shape, own = tuple(layer.weight.shape), tuple(self[name].shape)
         if shape != own:
             return f"has a weight of shape {shape} in it, and a pattern of shape {own}"
+        expected = self._signatures[name]
         here = _signature(modules, name, self.structure.layers[name])
-        rounding = torch.maximum(here, expected)[:, 4:]
-        tolerance = _ROUNDING * rounding * expected[:, 2:4].abs().sum(1, keepdim=True)
-        agrees = (here - expected)[:, :4].abs() <= tolerance
+        if not torch.equal(here[:, 5], expected[:, 5]):
+            return f"is {layer} in it, with another stride, padding, dilation or grouping"
+        rounding = _ROUNDING * torch.maximum(here, expected)[:, 4:5]
+        allowed = (rounding + tolerance) * expected[:, 2:4].abs().sum(1, keepdim=True)
+        agrees = (here - expected)[:, :4].abs() <= allowed
         return None if bool(agrees.all()) else "has other weights in it"
 
 
@@ -284,16 +295,21 @@ def signatures(model: nn.Module, structure: Structure) -> dict[str, Tensor]:
 
 
 def _signature(modules: Mapping[str, nn.Module], name: str, use: LayerUse) -> Tensor:
-    """Return ``(units, 5)``: two projections of the weight, its norm, the bias, the rounding."""
+    """Return what a layer is told by, ``(units, 6)``.
+
+    Two projections of the weight, its length, the bias, the rounding, and the geometry's hash.
+    """
     layer: Any = modules[name]
     weight, bias = folded(layer, norm_of(modules, use))
-    rows = LinearLayer.of(modules[name]).rows(weight)
+    geometry = LinearLayer.of(layer)
+    rows = geometry.rows(weight)
     places = torch.arange(rows.shape[1], dtype=torch.float64, device=rows.device)
     directions = torch.stack([torch.cos(places * 2.399963), torch.sin(places * 1.324718 + 1)], 1)
     lengths, offsets = rows.norm(dim=1, keepdim=True), bias[:, None]
     coarsest = max(torch.finfo(layer.weight.dtype).eps, torch.finfo(torch.float32).eps)
     rounding = torch.full_like(lengths, coarsest)
-    return torch.cat([rows @ directions, lengths, offsets, rounding], 1).cpu()
+    kind = torch.full_like(lengths, zlib.crc32(repr(geometry).encode()))
+    return torch.cat([rows @ directions, lengths, offsets, rounding, kind], 1).cpu()
 
 
 def _report(found: Mapping[str, Any]) -> PatternReport:

@@ -17,7 +17,7 @@ from zennit.types import AvgPool
 
 from captum_blackbox._compat import select_targets
 from captum_blackbox.errors import LayerError
-from captum_blackbox.hooks import evaluating, intercept_calls, out_of_place, unwrapped
+from captum_blackbox.hooks import evaluating, intercepted, out_of_place, unwrapped
 from captum_blackbox.patterns.operations import GATES, LINEAR_CALLS, is_sum, plain_name
 from captum_blackbox.shapes import Target
 
@@ -159,13 +159,8 @@ def _calls(model: nn.Module, inputs: Tensor) -> list[_Call]:
         found.append(_Call(path, name, is_sum(function, args, kwargs)))
         return function(*args, **kwargs)
 
-    handles = intercept_calls(model, lambda: handle)
-    try:
-        with torch.no_grad(), evaluating(model):
-            model(inputs[:1])
-    finally:
-        for handle_of_hook in handles:
-            handle_of_hook.remove()
+    with torch.no_grad(), evaluating(model), intercepted(model, lambda: handle):
+        model(inputs[:1])
     return found
 
 

@@ -190,6 +190,7 @@ class SumRule(Hook):
     def __init__(self, shares: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.shares = dict(shares)
+        self._met: set[str] = set()
 
     def copy(self) -> "SumRule":
         """Return a rule with the same shares."""
@@ -199,16 +200,28 @@ class SumRule(Hook):
         """Set the rule on a network."""
         names: Collection[str] = self.shares
         handles = intercept_calls(module, lambda: at_sums(names, self._add))
-        return RemovableHandleList([RemovableHandle(self), *handles])
+        end = on_output(module, self._check_all_met)
+        return RemovableHandleList([RemovableHandle(self), *handles, end])
 
     def remove(self) -> None:
         """Switch the rule off."""
         self.active = False
         super().remove()
 
+    def _check_all_met(self, module: nn.Module, _inputs: object, _output: object) -> None:
+        missing = [name for name in self.shares if name not in self._met]
+        self._met.clear()
+        if missing:
+            raise LayerError(
+                f"the addition {missing[0]!r} is not made by {type(module).__name__} any more, "
+                "though the patterns have its shares; leave out canonizers that replace additions, "
+                "such as ResNetCanonizer, or use residual='gradient'"
+            )
+
     def _add(
         self, name: str, function: Callable[..., Any], first: Tensor, second: Tensor
     ) -> Tensor:
+        self._met.add(name)
         one, two = (_along(share, first, 1) for share in self.shares[name])
         if torch.is_grad_enabled() and first.requires_grad:
             # An addition in place goes on to change the tensor that the network holds.

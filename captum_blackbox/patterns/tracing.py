@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from captum_blackbox._compat import format_additional_forward_args
 from captum_blackbox.errors import LayerError, warn_user
-from captum_blackbox.hooks import evaluating, intercept_calls
+from captum_blackbox.hooks import evaluating, intercepted
 from captum_blackbox.patterns.linear_layers import PATTERN_LAYERS
 from captum_blackbox.patterns.operations import (
     CONSTANT,
@@ -74,10 +74,14 @@ class _Recorder:
         if is_sum(function, args, kwargs):
             number = self._sums[path] = self._sums.get(path, -1) + 1
         name = plain_name(function, args, kwargs)
-        if name in LINEAR_CALLS and not self._is_layer(path, args):
+        if name in LINEAR_CALLS and not self._is_layer(path, args, kwargs):
             name = f"{name} without a layer"
+        elif name in PRODUCTS and any(self._is_weight(each) for each in args):
+            name = f"{name} by a tensor"
+        elif name == "setitem" and any(each.dtype == torch.bool for each in _tensors(args[1])):
+            name = "setitem by a mask"
         result = function(*args, **kwargs)
-        made = list(_tensors(result))
+        made = list(_tensors(args[0] if name.startswith("setitem") else result))
         if sources and made and name not in CONSTANT:
             for index in set(sources):
                 self.calls[index].users.append(len(self.calls))
@@ -86,9 +90,19 @@ class _Recorder:
             self.calls.append(_Call(name, path, sources, axes=made[0].dim(), number=number))
         return result
 
-    def _is_layer(self, path: str, args: Sequence[Any]) -> bool:
+    def _is_layer(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         module: Any = self.model.get_submodule(path)
-        return isinstance(module, PATTERN_LAYERS) and torch.equal(module.weight, args[1])
+        if not isinstance(module, PATTERN_LAYERS):
+            return False
+        given: Any = args[1] if len(args) > 1 else kwargs["weight"]
+        # A transposed convolution may be told another output size with each call.
+        padding = args[5] if getattr(module, "transposed", False) and len(args) > 5 else None
+        as_built = padding is None or tuple(padding) == module.output_padding
+        return as_built and torch.equal(module.weight, given)
+
+    def _is_weight(self, argument: object) -> bool:
+        is_many = isinstance(argument, Tensor) and argument.numel() > 1
+        return is_many and id(argument) not in self.made_by
 
 
 def trace(
@@ -129,6 +143,7 @@ def trace(
             f"{type(model).__name__} runs no Linear and no convolution on what comes from its "
             "input, so there is nothing that has a pattern; give the module that holds the layers"
         )
+    _check_modules(calls, modules, named)
     layers, folded = {}, set()
     for name, indices in named.items():
         norm = _norm_of(calls, modules, indices)
@@ -158,13 +173,8 @@ def _recorded(model: nn.Module, inputs: Tensor, additional: object) -> tuple[lis
             "module that it was made from"
         )
     recorder = _Recorder(model, inputs)
-    handles = intercept_calls(model, lambda: recorder)
-    try:
-        with torch.no_grad(), evaluating(model):
-            output = model(inputs, *(format_additional_forward_args(additional) or ()))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), evaluating(model), intercepted(model, lambda: recorder):
+        output = model(inputs, *(format_additional_forward_args(additional) or ()))
     if not isinstance(output, Tensor):
         raise LayerError(
             f"{type(model).__name__} must return one tensor of scores, got a "
@@ -191,7 +201,7 @@ def _check(
             continue
         kind = f" ({type(modules[call.path]).__name__})" if call.path else ""
         what = f"{call.function} in {call.path or 'the model itself'!r}{kind}"
-        is_product = call.function in PRODUCTS and len(set(call.sources)) > 1
+        is_product = call.function in PRODUCTS and len(call.sources) > 1
         if call.function in REFUSED:
             refused.append(what)
         elif is_product or call.function not in KNOWN:
@@ -205,6 +215,27 @@ def _check(
     doubtful = passed + (refused if allow_non_relu else [])
     if doubtful:
         warn_user(f"no rule is known for {_listed(doubtful)}: the gradient is passed there")
+
+
+def _check_modules(
+    calls: Sequence[_Call], modules: Mapping[str, nn.Module], named: Mapping[str, list[int]]
+) -> None:
+    """Refuse layers whose ``forward`` is not what their type says, and BatchNorm by the batch."""
+    for call in calls[1:]:
+        module: Any = modules[call.path]
+        what = f"{call.path!r} ({type(module).__name__})"
+        if call.path in named and call.function not in LINEAR_CALLS:
+            pads = call.function == "pad" and module.padding_mode != "zeros"
+            if not pads:
+                raise LayerError(
+                    f"layer {what} does more than its kernel: it calls {call.function}; move that "
+                    "into a module of its own"
+                )
+        if isinstance(module, _BATCH_NORMS) and module.running_mean is None:
+            raise LayerError(
+                f"layer {what} has no running statistics, so that its output for an image depends "
+                "on the other images; use track_running_stats=True"
+            )
 
 
 def _listed(names: Iterable[str]) -> str:

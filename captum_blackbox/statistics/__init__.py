@@ -1,6 +1,6 @@
 """One pass over data: update, merge, state, compute."""
 
-from captum_blackbox.statistics.across_processes import merge_across_processes
+from captum_blackbox.statistics.across_processes import failing_together, merge_across_processes
 from captum_blackbox.statistics.count import Count
 from captum_blackbox.statistics.covariance import Centre, RegimeCovariance
 from captum_blackbox.statistics.one_pass import OnePass
@@ -18,5 +18,6 @@ __all__ = [
     "RegimeCovariance",
     "Statistic",
     "SummandShares",
+    "failing_together",
     "merge_across_processes",
 ]

@@ -1,6 +1,7 @@
 """One result where several processes have each seen a part of the data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, distributed
@@ -40,6 +41,34 @@ def merge_across_processes(statistics: Mapping[str, Statistic]) -> None:
         else:
             _send(statistic)
         _broadcast(statistic, rank)
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Let no process of a group wait for one that has failed in the block: all of them raise.
+
+    Raises:
+        RuntimeError: The block failed in another process; in the one where it did, its own error.
+
+    Example:
+        >>> with failing_together():  # alone it changes nothing
+        ...     pass
+    """
+    alone = not (distributed.is_available() and distributed.is_initialized())
+    try:
+        yield
+    except Exception:
+        if not alone:
+            _any(True)
+        raise
+    if not alone and _any(False):
+        raise RuntimeError("another process failed; its own message says why")
+
+
+def _any(failed: bool) -> bool:
+    flag = torch.tensor([float(failed)], device=_device())
+    distributed.all_reduce(flag)
+    return bool(flag > 0)
 
 
 def _send(statistic: Statistic) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -189,8 +189,8 @@ class RegimeCovariance(Statistic):
         sums = self._sums["all"]
         return sums.outputs / sums.count + self._shift_outputs
 
-    def compute(self) -> dict[str, Moments]:
-        """Return the moments of each regime that was asked for.
+    def compute(self, regimes: Sequence[Regime] | None = None) -> dict[str, Moments]:
+        """Return the moments of each regime that was asked for, or of some of these.
 
         Raises:
             InputError: No batch was seen.
@@ -198,7 +198,7 @@ class RegimeCovariance(Statistic):
         self._check_seen()
         inputs = self.patches.spread(self._shift_inputs)
         moments: dict[str, Moments] = {}
-        for regime in self.regimes:
+        for regime in self.regimes if regimes is None else regimes:
             if regime == "negative":
                 sums = self._sums["all"].without(self._sums["positive"])
             else:
@@ -304,17 +304,18 @@ def _sums_of(state: Mapping[str, Tensor], regime: str) -> RegimeSums:
 @contextlib.contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
     """Keep autocast and TF32 away from the kernels."""
-    cudnn = torch.backends.cudnn
-    with (
-        torch.autocast(device.type, enabled=False),
-        cudnn.flags(
-            enabled=cudnn.enabled,
-            benchmark=cudnn.benchmark,
-            deterministic=cudnn.deterministic,
-            allow_tf32=False,
-        ),
-    ):
-        yield
+    with torch.autocast(device.type, enabled=False):
+        if device.type != "cuda":
+            yield
+            return
+        # The newer switch; mixed with the older one it raises.
+        kernels: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+        before = kernels.fp32_precision
+        kernels.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            kernels.fp32_precision = before
 
 
 def _but_channels(values: Tensor) -> tuple[int, ...]:

@@ -6,7 +6,13 @@ from itertools import chain, islice
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
 
 from captum_blackbox.artifacts import tensor_bytes
 from captum_blackbox.errors import InputError
@@ -19,7 +25,8 @@ class OnePass:
 
     A loader over a map-style data set that shuffles or not is read in the order of the data set,
     so that a run can be resumed where it stopped and processes share the batches out among them.
-    Anything else is read as it comes; each process takes its share of the batches.
+    Anything else is read as it comes, once; each process takes its share of the batches, but for a
+    loader that is one process's share already (``DistributedSampler``, or prepared by Accelerate).
 
     Args:
         loader: A ``DataLoader`` or any iterable of batches, or one tensor of inputs. A batch is a
@@ -48,13 +55,19 @@ class OnePass:
                 f"expected a DataLoader, an iterable of batches or a tensor, got a "
                 f"{type(loader).__name__}"
             )
+        if _is_shared_out(loader):
+            process, processes = 0, 1
         self._process, self._processes = process, processes
+        self._length = _length(loader)
         self._indices = _indices(loader)
-        first = list(islice(loader, 1)) if self._indices is None else []
-        # What can be read only once goes on where it was.
-        self._loader: Any = chain(first, loader) if iter(loader) is loader else loader
-        if self._indices:
-            first = list(islice(_rebuilt(self._loader, self._indices[:1]), 1))
+        if self._indices is None:
+            # One iterator for all: what can be read only once must not be begun twice.
+            iterator = iter(loader)
+            first = list(islice(iterator, 1))
+            self._loader: Any = chain(first, iterator)
+        else:
+            self._loader = loader
+            first = list(islice(_rebuilt(loader, self._indices[:1]), 1))
         if not first:
             raise InputError("the loader gave no batch; give at least one")
         self.first: Tensor = _inputs(first[0], 0)
@@ -63,11 +76,11 @@ class OnePass:
         """Return the batches of this process; 0 where the loader does not know."""
         if self._indices is not None:
             return len(self._indices[self._process :: self._processes])
-        try:
-            total = len(self._loader)
-        except TypeError:
-            return 0
-        return len(range(self._process, total, self._processes))
+        return len(range(self._process, self._length, self._processes))
+
+    def number_of(self, number: int) -> int:
+        """Return the number among all batches of what is this process's batch ``number``."""
+        return number * self._processes + self._process
 
     def digest(self) -> str:
         """Return a hash of the first batch, which tells one collection of inputs from another."""
@@ -92,12 +105,26 @@ class OnePass:
                 yield number, _inputs(batch, number)
 
 
+def _is_shared_out(loader: Any) -> bool:  # noqa: ANN401
+    prepared = type(loader).__module__.partition(".")[0] == "accelerate"
+    return prepared or isinstance(getattr(loader, "sampler", None), DistributedSampler)
+
+
+def _length(loader: Any) -> int:  # noqa: ANN401
+    try:
+        return len(loader)
+    except TypeError:
+        return 0
+
+
 def _indices(loader: Any) -> list[list[int]] | None:  # noqa: ANN401
     """Return the batches of a loader as indices into its data set, in order, if it has such."""
-    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+    # A loader with a way of its own through the data is left to it.
+    is_plain = isinstance(loader, DataLoader) and type(loader).__iter__ is DataLoader.__iter__
+    if not is_plain or isinstance(loader.dataset, IterableDataset):
         return None
     sampler: Any = loader.sampler
-    size, total = loader.batch_size, len(loader.dataset)  # type: ignore[arg-type]
+    size, total = loader.batch_size, len(loader.dataset)
     is_whole = (
         type(sampler) in (RandomSampler, SequentialSampler)
         and getattr(sampler, "data_source", None) is loader.dataset

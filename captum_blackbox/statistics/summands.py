@@ -9,6 +9,7 @@ from torch import Tensor
 from captum_blackbox.errors import InputError
 from captum_blackbox.statistics.running import Statistic, check_names
 
+_PART_BYTES = 16 * 2**20  # of a summand that are taken in at a time; five times as much is held
 _NAMES = ("count", "shift", "sums", "products")
 
 
@@ -39,11 +40,15 @@ class SummandShares(Statistic):
         """Take in two summands ``(n, channels, …)`` of one shape.
 
         Raises:
-            InputError: Some value is NaN or infinite; nothing was taken in.
+            InputError: Some value is NaN or infinite.
         """
         if first.numel() == 0:
             return
-        one, two = _by_channel(first), _by_channel(second)
+        parts = max(1, _PART_BYTES // (4 * first[0].numel()))
+        for one, two in zip(first.split(parts), second.split(parts), strict=True):
+            self._take_in(_by_channel(one), _by_channel(two))
+
+    def _take_in(self, one: Tensor, two: Tensor) -> None:
         if self._seen:
             shift = self._state["shift"]
         else:

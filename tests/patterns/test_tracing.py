@@ -14,6 +14,7 @@ from pattern_networks import (
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
+from captum_blackbox.errors import LayerError
 from captum_blackbox.patterns import Patterns
 from captum_blackbox.patterns.structure import LayerUse, Structure
 from captum_blackbox.patterns.tracing import trace
@@ -97,10 +98,10 @@ def test_a_batch_norm_before_the_layer_stands_alone():
     assert found == Structure({"conv": LayerUse(None, "relu")}, norms=("norm",))
 
 
-def test_a_batch_norm_without_running_statistics_is_not_folded():
+def test_a_batch_norm_without_running_statistics_is_refused():
     norm = nn.BatchNorm2d(3, track_running_stats=False)
-    found = traced(lambda m, x: m.norm(m.conv(x)).relu(), conv=conv(), norm=norm)
-    assert found.layers == {"conv": LayerUse()} and found.norms == ("norm",)
+    with pytest.raises(LayerError, match="layer 'norm' .BatchNorm2d. has no running statistics"):
+        traced(lambda m, x: m.norm(m.conv(x)).relu(), conv=conv(), norm=norm)
 
 
 def test_a_layer_that_runs_twice_with_its_batch_norm_is_one():
