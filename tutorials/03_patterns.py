@@ -130,6 +130,7 @@ quality = signal_quality(
     {"S_w": fitted["filter"], "S_a": linear, "S_a+-": fitted["two_component"]},
     fit_loader=scenes.images[200:300],
     eval_loader=scenes.images[300:],
+    layers=[f"features.{i}.0" for i in range(7)],  # the last one has too few samples
     show_progress=False,
 )
 (out / "quality.png").write_bytes(quality_png(quality))

@@ -62,6 +62,16 @@ class ImageBatches:
                 if pictures:
                     yield self._preparation.normalised(torch.stack(pictures))
 
+    def first(self) -> Tensor:
+        """Return the first batch.
+
+        Raises:
+            InputError: No file can be read.
+        """
+        for batch in self:
+            return batch
+        raise no_image([path.parent for path in self._files[:1]], self.skipped)
+
     def identity(self) -> str:
         """Return a hash of which files these are and how they are read."""
         state = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self._files]
@@ -98,6 +108,10 @@ class SceneBatches:
             places = range(start, min(start + self._batch_size, len(self._scenes)))
             images = torch.stack([self._scenes[i][0] for i in places])
             yield self._preparation.normalised(images)
+
+    def first(self) -> Tensor:
+        """Return the first batch."""
+        return next(iter(self))
 
     def identity(self) -> str:
         """Return which scenes these are and how they are read."""

@@ -125,13 +125,13 @@ def attribute(
     every: Every = None,
     device: Device = DeviceName.AUTO,
     seed: Seed = 0,
-    out: Out = Path("captum-blackbox-patterns"),
+    out: Out = Path("captum-blackbox-signals"),
 ) -> None:
     """Explain a network's answers by PatternNet and PatternAttribution, beside their peers.
 
-    Shows what of each image made the answer, and how much each pixel adds to it; next to gradient,
-    DeConvNet, Guided Backprop, gradient × input and LRP, as far as they fit the network. Patch
-    degradation judges the attributions.
+    Shows what of each image made the answer, and where evidence for it comes from; next to
+    gradient, DeConvNet, Guided Backprop, gradient × input and LRP, as far as they fit the network.
+    Patch degradation judges the attributions.
 
     Example: `captum-blackbox patterns attribute --model demo`
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import typer
 from torch import Tensor, nn
 
 from captum_blackbox.black_box import BlackBox
@@ -18,7 +19,7 @@ from captum_blackbox.cli.patterns_fit import (
     need_demo,
     units_of,
 )
-from captum_blackbox.cli.patterns_maps import make_maps
+from captum_blackbox.cli.patterns_maps import RANDOM, make_maps
 from captum_blackbox.cli.patterns_options import OutputSeedName, PatternOptions, ResidualName
 from captum_blackbox.cli.patterns_presentation import Degraded, write_patterns
 from captum_blackbox.cli.question import question_of
@@ -29,7 +30,6 @@ from captum_blackbox.metrics import patch_degradation
 from captum_blackbox.patterns import Patterns
 from captum_blackbox.report.comparison import FEW_IMAGES
 
-RANDOM = "Random"
 _PATCH, _LEAST_ROWS = 9, 7  # the paper's patches; smaller ones where there were too few
 _STEPS = 100
 _SMALL = 96  # pixels, up to which every patch makes a point of the curve
@@ -59,6 +59,8 @@ def run_attribute(
     opened = open_model(options)
     subject, skipped, left = _subject(opened, images, limit)
     network = opened.network(subject.inputs[:1])
+    if patterns_file is not None and fit_images:
+        raise typer.BadParameter("--patterns are fitted already: leave out --fit-images")
     settings = {
         "command": "patterns attribute",
         **as_typed(
@@ -76,8 +78,12 @@ def run_attribute(
     }
     if patterns_file is not None:
         patterns = Patterns.load(patterns_file, network)
+        for option in ("--regime-centering", "--allow-non-relu"):
+            settings.pop(option, None)  # said when they were fitted
+        settings |= {"--regime": patterns.regime, "--final": patterns.final}
     else:
         batches = batches_of(fit_images or images, opened, said=skipped)
+        batches.first()
         patterns = fitted_patterns(
             network,
             batches,

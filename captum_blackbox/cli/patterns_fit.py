@@ -40,7 +40,7 @@ def run_fit(
     files.check_folder(out)
     opened = open_model(options)
     batches = batches_of(images, opened)
-    network = opened.network(next(iter(batches))[:1])
+    network = opened.network(batches.first()[:1])
     regime = patterns.regime
     settings = {"command": "patterns fit", **as_typed(options, patterns, images=images)}
     fitted = fitted_patterns(
@@ -130,6 +130,7 @@ def fitted_patterns(
     )
     batches.tell()
     found = {regime: fitted[regime.value] for regime in regimes}
+    _keep_others(out, list(regimes.values()))
     for regime, each in found.items():
         each.save(out / regimes[regime])
     # Last, so that it vouches for files that are whole.
@@ -189,6 +190,20 @@ def _identity(
         ]
     )
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _keep_others(out: Path, names: Sequence[str]) -> None:
+    """Move away patterns that were fitted otherwise, under these names, before."""
+    try:
+        earlier = json.loads((out / FIT_FILE).read_text("utf-8"))["identity"][:8]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in [FIT_FILE, *names]:
+        path = out / name
+        if path.is_file():
+            kept = path.with_name(f"{path.stem}-{earlier}{path.suffix}")
+            path.replace(kept)
+            say(f"what was fitted otherwise before is kept as {str(kept)!r}")
 
 
 def _kept(

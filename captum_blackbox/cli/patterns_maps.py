@@ -28,6 +28,7 @@ ATTRIBUTIONS = {
     "lrp": "LRP",
     "pattern-attribution": "PatternAttribution",
 }
+RANDOM = "Random"
 _PEERS = ("deconvnet", "guided-backprop", "lrp")
 _REFUSALS = (LayerError, RuntimeError, AssertionError)  # of ours, torch and Captum
 _AT_ONCE = 8  # images whose maps are held on the device
@@ -93,7 +94,7 @@ def make_maps(
                     try:
                         rows[names[kind]].append(make(images, classes).detach().cpu())
                     except _REFUSALS as error:
-                        if kind not in _PEERS:
+                        if kind not in _PEERS or isinstance(error, torch.OutOfMemoryError):
                             raise
                         found.left_out[names[kind]] = str(error)
                         say(f"{names[kind]} is left out: {error}")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_blackbox.cli import results as files
 from captum_blackbox.cli.patterns_fit import pattern_summary, units_of
-from captum_blackbox.cli.patterns_maps import ATTRIBUTIONS, SIGNALS, Maps
+from captum_blackbox.cli.patterns_maps import ATTRIBUTIONS, RANDOM, SIGNALS, Maps
 from captum_blackbox.cli.run import Subject
 from captum_blackbox.patterns import Patterns
 from captum_blackbox.report import (
@@ -29,14 +29,14 @@ from captum_blackbox.report import (
     signal_png,
 )
 
-REFERENCE = ATTRIBUTIONS["gradient-x-input"]
+REFERENCE = RANDOM
 DEGRADATION_FILE, MONTAGE_FILE = "degradation.png", "montage.png"
 _MOST_ROWS = 12  # of the montage
 _LEAD = (
     "A weight says what a unit computes; it has to cancel what distracts from the signal, and so "
     "points away from it. Patterns, learned from images, say where the signal lies. PatternNet "
-    "shows the signal in each image that made the network's answer; PatternAttribution says how "
-    "much each pixel adds to it."
+    "shows the signal in each image that made the network's answer; PatternAttribution says where "
+    "evidence for it comes from."
 )
 
 

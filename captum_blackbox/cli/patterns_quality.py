@@ -46,7 +46,7 @@ def run_quality(
     files.check_folder(out)
     opened = open_model(options)
     fitting, judging, evaluating = _three_parts(opened, images, fit_images, eval_images, seed)
-    network = opened.network(next(iter(fitting))[:1])
+    network = opened.network(fitting.first()[:1])
     settings = {
         "command": "patterns quality",
         **as_typed(

@@ -13,6 +13,8 @@ from captum_blackbox.patterns.quality_criterion import Estimator, Taps
 from captum_blackbox.statistics.correlation import Correlation
 from captum_blackbox.statistics.patch_covariance import PatchCovariance, Patches, PerUnit
 
+_LEAST_SAMPLES = 2  # for each tap
+
 
 class LayerQuality:
     """rho of several estimators at one layer.
@@ -80,7 +82,7 @@ class LayerQuality:
             self._gathered.update(patches, torch.where(on, patches @ self._weight.mT, 0))
 
     def finish_fit(self) -> bool:
-        """Find v for each estimator; return whether there were more samples than taps."""
+        """Find v for each estimator; return whether there were samples enough."""
         gathered, taps = self._gathered, self._weight.shape[-1]
         if isinstance(gathered, PatchSample):
             patches, on = gathered.kept()
@@ -104,7 +106,7 @@ class LayerQuality:
             direction[constant] = torch.nan
         shape, device = tuple(self._weight.shape[:2]), self._weight.device
         self._correlations = {name: Correlation(shape, device=device) for name in self._directions}
-        enough = gathered.samples > taps
+        enough = gathered.samples > _LEAST_SAMPLES * taps
         del self._gathered
         return enough
 

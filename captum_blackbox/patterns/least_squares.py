@@ -75,9 +75,9 @@ def iterated_direction(
     """Return v by least squares of wᵀx on vᵀ(x - S(x)), without a covariance.
 
     The paper takes Adam on mini-batches. Conjugate gradients (CGLS, as in Paige and Saunders,
-    "LSQR", ACM TOMS 1982) have no learning rate and come to the closed form itself, however the
-    taps are correlated. Taps and outputs are standardised, and it stops after 100 rounds, so that
-    v does not fit every sample where they are few.
+    "LSQR", ACM TOMS 1982) have no learning rate and come to the closed form where the taps are
+    not too much correlated. Taps and outputs are standardised, and it stops after 100 rounds: with
+    a condition number of 1e4 a rho was 1 % off by then, with 1e6 it was 0.16 instead of 0.08.
 
     Args:
         patches: The samples, in float32; a batch of them at a time becomes float64.

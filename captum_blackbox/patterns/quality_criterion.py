@@ -65,25 +65,29 @@ class Estimator(NamedTuple):
 def factor(covariance: Factor) -> Factor:
     """Return the Cholesky factor of each group's covariance C.
 
-    Where C is singular to within 1e-10 of its mean diagonal, as it is with fewer samples than
-    taps or with inputs that never vary, C + 1e-6 tr(C) / taps takes its place. Directions in
-    which nothing varies then count as varying very little: a pattern that points there leaves a
-    residual that gives the output away, as by the definition, and one that does not is judged
-    as by a pseudo-inverse.
+    It is taken of the correlation, so that the scale of a tap does not matter. Where that is
+    singular to within 1e-10, as with fewer samples than taps, 1e-6 is added to its diagonal; a tap
+    that never varies counts as varying by a millionth of the others, on its own. A pattern that
+    points where nothing varies then leaves a residual that gives the output away, as by the
+    definition.
     """
-    taps = covariance.shape[-1]
-    scale = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)
+    variances = covariance.diagonal(dim1=-2, dim2=-1)
+    mean = variances.mean(-1, keepdim=True)
+    # Patches that never vary at all: anything will do, their units are constant.
+    least = torch.where(mean > 0, _RIDGE * mean, torch.ones_like(mean))
+    is_dead = variances <= 0
+    deviations = torch.where(is_dead, least, variances).sqrt()
+    correlation = covariance / (deviations[..., :, None] * deviations[..., None, :])
+    correlation.diagonal(dim1=-2, dim2=-1)[is_dead] = 1.0
     lower: Tensor
-    lower, info = torch.linalg.cholesky_ex(covariance)
+    lower, info = torch.linalg.cholesky_ex(correlation)
     pivots = lower.diagonal(dim1=-2, dim2=-1).square().amin(-1)
-    singular = (info != 0) | ~(pivots > _SMALLEST_PIVOT * scale)
+    singular = (info != 0) | ~(pivots > _SMALLEST_PIVOT)
     if singular.any():
-        eye = torch.eye(taps, dtype=covariance.dtype, device=covariance.device)
-        # Patches that never vary at all: any ridge will do, their units are constant.
-        ridge = torch.where(scale > 0, _RIDGE * scale, torch.ones_like(scale))
-        ridged = covariance[singular] + ridge[singular, None, None] * eye
+        ridged = correlation[singular]
+        ridged.diagonal(dim1=-2, dim2=-1).add_(_RIDGE)
         lower[singular] = torch.linalg.cholesky(ridged)
-    return lower
+    return deviations[..., :, None] * lower
 
 
 def best_direction(

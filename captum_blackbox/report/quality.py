@@ -46,13 +46,15 @@ def quality_png(quality: Mapping[str, Mapping[str, Tensor]]) -> bytes:
     figure, axes = new_axes(width, 3.6, long_labels=True)
     places = np.arange(len(layers))
     colors = method_colors(list(quality))
-    for name, by_layer in quality.items():
+    for number, (name, by_layer) in enumerate(quality.items()):
         rows = np.array([_summary(name, layer, by_layer.get(layer)) for layer in layers])
         mean, low, high = rows.clip(0, 1).T
         color = colors[name]
         axes.plot(
-            places, mean, color=color, linewidth=1.4, marker="o", markersize=3.5, label=name,
-            clip_on=False, zorder=3,
+            places, mean, color=color, linewidth=1.4, marker="o", label=name, clip_on=False,
+            # Estimators may agree: smaller and dashed, a later one leaves the earlier visible.
+            markersize=max(2.0, 5.5 - number), linestyle=("-", "--", "-.", ":")[number % 4],
+            zorder=3,
         )  # fmt: skip
         axes.fill_between(places, low, high, color=color, alpha=0.13, linewidth=0)
     axes.set_xlim(-0.5, len(layers) - 0.5)

@@ -241,8 +241,8 @@ def test_too_few_samples_are_reported(model, fitted, loaders):
     with pytest.warns(ExplanationWarning) as warned:
         signal_quality(model, fitted["linear"], **few, layers=["0", "9"], show_progress=False)
     assert [str(each.message) for each in warned] == [
-        "fit_loader gives no more patches than a patch has numbers at 9: v fits them one by one, "
-        "and rho is too high; give more images, or a larger max_positions"
+        "fit_loader gives fewer than 2 patches for each number in a patch at 9: v fits them one by "
+        "one, and rho is too high; give more images, or a larger max_positions"
     ]
 
 
