@@ -136,8 +136,7 @@ def fit_patterns(
     if gathering.needs_data:
         with failing_together():
             _gather(gathering, data, kept, show_progress=show_progress and process == 0)
-    merge_across_processes(gathering.statistics())
-    gathering.load_state(gathering.state())  # on the model's device, wherever they were exchanged
+    _merge(gathering, processes)
     fitted = {
         regime: gathering.patterns(regime, final, regime_centering=regime_centering)
         for regime in regimes
@@ -163,6 +162,12 @@ def _gather(
             bar.update()
             if kept is not None:
                 kept.save_if_due(gathering)
+
+
+def _merge(gathering: Gathering, processes: int) -> None:
+    if processes > 1:
+        merge_across_processes(gathering.statistics())
+        gathering.load_state(gathering.state())  # to the model's device, from where they met
 
 
 class _Checkpoint:
