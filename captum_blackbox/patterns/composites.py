@@ -1,5 +1,6 @@
 """Zennit composites: which rule a module of a network gets."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -23,7 +24,7 @@ _CANONIZED = 1e-2  # by which a network may differ in Zennit, relative to a unit
 LayerMap: TypeAlias = Sequence[tuple[tuple[type[nn.Module], ...], Hook]]
 
 
-class PatternComposite(Composite):
+class PatternComposite(Composite, ABC):
     """Put patterns in place of weights, in a backward pass of Zennit.
 
     Layers with a pattern get it, a BatchNorm whose scale is in a pattern is passed, ReLU gates by
@@ -95,12 +96,13 @@ class PatternComposite(Composite):
             self.remove()
             raise
 
+    @abstractmethod
     def in_place_of(self, pattern: Tensor, weight: Tensor) -> Tensor:
         """Return what stands in place of a layer's weight; both are float64."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _norm_rule(self, module: nn.Module) -> Hook:
-        raise NotImplementedError
+        """Return the rule of a BatchNorm that stands alone."""
 
     def _look_at(self, root: nn.Module) -> None:
         """Check the network, and forget the rules, if its weights are not those of last time."""

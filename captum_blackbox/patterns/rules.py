@@ -1,5 +1,6 @@
 """Zennit rules that send a signal back through a pattern in place of a weight."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, TypeAlias
@@ -17,7 +18,7 @@ Signal: TypeAlias = Callable[[Tensor], Tensor]
 """What arrives at an output → what goes on to the input."""
 
 
-class SignalRule(Hook):
+class SignalRule(Hook, ABC):
     """Let the forward pass be, and send back something else than the gradient.
 
     The output's value is the module's own. In the backward pass, while the rule is active, what
@@ -30,13 +31,13 @@ class SignalRule(Hook):
     ``forward`` and ``backward``, which differ between versions of Zennit, are not used.
     """
 
+    @abstractmethod
     def copy(self) -> "SignalRule":
         """Return a rule of the same settings for another registration."""
-        raise NotImplementedError
 
+    @abstractmethod
     def signal_of(self, _module: nn.Module, _inputs: Tensor, _output: Tensor) -> Signal:
         """Return how to turn what arrives; must not keep inputs or output alive."""
-        raise NotImplementedError
 
     def taken(self, inputs: Tensor) -> Tensor:
         """Return what the signal is sent back to."""

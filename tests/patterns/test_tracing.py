@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from pattern_networks import (
     Chain,
     Residual,
@@ -250,8 +251,6 @@ def test_a_structure_survives_json():
 
 
 # Networks of torchvision, at their full depth.
-
-torchvision = pytest.importorskip("torchvision")
 
 
 @pytest.mark.parametrize(
