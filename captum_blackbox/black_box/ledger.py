@@ -149,7 +149,7 @@ class Ledger:
                 connection.deserialize(content)
             is_new = self._is_new(connection)
             _patiently(connection, "PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
+            _patiently(connection, "PRAGMA synchronous=NORMAL")
         if self._process != os.getpid():
             # Where a thread held it during a fork, nobody releases it in the child.
             self._process, self._lock = os.getpid(), threading.Lock()
@@ -185,7 +185,7 @@ class Ledger:
         with self._explained():
             try:
                 if connection.in_transaction:
-                    connection.execute("COMMIT")
+                    _patiently(connection, "COMMIT")
             except sqlite3.Error:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -194,7 +194,7 @@ class Ledger:
     def _is_new(self, connection: sqlite3.Connection) -> bool:
         # In this order: another process may be making the tables, both in one transaction.
         tables = _patiently(connection, "SELECT count(*) FROM sqlite_master").fetchone()[0]
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        application = _patiently(connection, "PRAGMA application_id").fetchone()[0]
         if tables > 0 and application != _APPLICATION:
             raise ArtifactError(
                 f"{self.path!r} is a database, but no cache of answers; choose another file"
