@@ -10,22 +10,60 @@ __version__ = "0.1.0"
 
 _HOME = {
     "BlackBox": "black_box",
+    "BrodenConcepts": "concepts",
+    "ColorConcepts": "concepts",
+    "Concepts": "concepts",
+    "Dissection": "dissection",
     "DistillationReport": "student",
     "DistilledLayerSumGradCAM": "student",
     "LayerSumGradCAM": "student",
+    "LocalExplanation": "dissection",
+    "MaskConcepts": "concepts",
+    "NetworkDissection": "dissection",
+    "PanopticConcepts": "concepts",
     "PatternAttribution": "patterns",
     "PatternAttributionComposite": "patterns",
     "PatternNet": "patterns",
     "PatternNetComposite": "patterns",
     "Patterns": "patterns",
     "RISE": "student",
+    "SceneConcepts": "concepts",
+    "ShuffledConcepts": "concepts",
+    "SubsetConcepts": "concepts",
+    "TorchvisionConcepts": "concepts",
+    "detectors_against_others": "dissection",
+    "compare_checkpoints": "dissection",
+    "compare_layers": "dissection",
+    "compare_networks": "dissection",
+    "compare_quantiles": "dissection",
+    "compare_rotations": "dissection",
     "metrics": "metrics",
     "signal_quality": "patterns",
+    "unit_effects": "dissection",
 }
 
 if TYPE_CHECKING:
     from captum_blackbox import metrics as metrics
     from captum_blackbox.black_box import BlackBox as BlackBox
+    from captum_blackbox.concepts import BrodenConcepts as BrodenConcepts
+    from captum_blackbox.concepts import ColorConcepts as ColorConcepts
+    from captum_blackbox.concepts import Concepts as Concepts
+    from captum_blackbox.concepts import MaskConcepts as MaskConcepts
+    from captum_blackbox.concepts import PanopticConcepts as PanopticConcepts
+    from captum_blackbox.concepts import SceneConcepts as SceneConcepts
+    from captum_blackbox.concepts import ShuffledConcepts as ShuffledConcepts
+    from captum_blackbox.concepts import SubsetConcepts as SubsetConcepts
+    from captum_blackbox.concepts import TorchvisionConcepts as TorchvisionConcepts
+    from captum_blackbox.dissection import Dissection as Dissection
+    from captum_blackbox.dissection import LocalExplanation as LocalExplanation
+    from captum_blackbox.dissection import NetworkDissection as NetworkDissection
+    from captum_blackbox.dissection import compare_checkpoints as compare_checkpoints
+    from captum_blackbox.dissection import compare_layers as compare_layers
+    from captum_blackbox.dissection import compare_networks as compare_networks
+    from captum_blackbox.dissection import compare_quantiles as compare_quantiles
+    from captum_blackbox.dissection import compare_rotations as compare_rotations
+    from captum_blackbox.dissection import detectors_against_others as detectors_against_others
+    from captum_blackbox.dissection import unit_effects as unit_effects
     from captum_blackbox.patterns import PatternAttribution as PatternAttribution
     from captum_blackbox.patterns import PatternAttributionComposite as PatternAttributionComposite
     from captum_blackbox.patterns import PatternNet as PatternNet
@@ -40,16 +78,35 @@ if TYPE_CHECKING:
 __all__ = [
     "RISE",
     "BlackBox",
+    "BrodenConcepts",
+    "ColorConcepts",
+    "Concepts",
+    "Dissection",
     "DistillationReport",
     "DistilledLayerSumGradCAM",
     "LayerSumGradCAM",
+    "LocalExplanation",
+    "MaskConcepts",
+    "NetworkDissection",
+    "PanopticConcepts",
     "PatternAttribution",
     "PatternAttributionComposite",
     "PatternNet",
     "PatternNetComposite",
     "Patterns",
+    "SceneConcepts",
+    "ShuffledConcepts",
+    "SubsetConcepts",
+    "TorchvisionConcepts",
+    "compare_checkpoints",
+    "compare_layers",
+    "compare_networks",
+    "compare_quantiles",
+    "compare_rotations",
+    "detectors_against_others",
     "metrics",
     "signal_quality",
+    "unit_effects",
 ]
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,20 @@ def fingerprint(model: nn.Module) -> str:
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
             digest.update(tensor_bytes(tensor))
     return digest.hexdigest()[:32]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this library and of torch.
+
+    Example:
+        >>> sorted(versions())
+        ['captum_blackbox', 'torch']
+    """
+    try:
+        own = metadata.version("captum-blackbox")
+    except metadata.PackageNotFoundError:  # run from a folder, without an installation
+        own = "unknown"
+    return {"captum_blackbox": own, "torch": torch.__version__}
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

@@ -49,6 +49,10 @@ class ArtifactError(CaptumBlackboxError, ValueError):
     """A file does not belong to the model, data or settings it is used with."""
 
 
+class DataError(CaptumBlackboxError, ValueError):
+    """A file of a data set is missing or broken, or says what cannot be; it is named."""
+
+
 class MissingExtraError(CaptumBlackboxError, ImportError):
     """A package is needed that comes with an extra of this library."""
 

@@ -1,6 +1,5 @@
 """Fit patterns: one pass over the data, for every layer and regime together."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -21,6 +20,7 @@ from captum_blackbox.statistics import (
     OnePass,
     failing_together,
     merge_across_processes,
+    this_process,
 )
 
 
@@ -98,7 +98,7 @@ def fit_patterns(
     if checkpoint_every < 1:
         raise InputError(f"checkpoint_every is a number of batches, got {checkpoint_every}")
     model = unwrapped(model)
-    process, processes = _processes()
+    process, processes = this_process()
     data = OnePass(loader, process, processes)
     structure = trace(
         model,
@@ -192,18 +192,3 @@ class _Checkpoint:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
-
-
-def _processes() -> tuple[int, int]:
-    """Return the number of this process and of all; started by a launcher, they get to know it."""
-    from torch import distributed
-
-    names = ("WORLD_SIZE", "RANK", "MASTER_ADDR")  # what launchers set
-    launched = all(name in os.environ for name in names) and int(os.environ["WORLD_SIZE"]) > 1
-    if not launched and not (distributed.is_available() and distributed.is_initialized()):
-        return 0, 1
-    if not distributed.is_initialized():
-        from accelerate import PartialState
-
-        PartialState()  # opens the group that the launcher has prepared
-    return distributed.get_rank(), distributed.get_world_size()

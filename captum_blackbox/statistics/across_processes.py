@@ -1,5 +1,6 @@
 """One result where several processes have each seen a part of the data."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -9,6 +10,24 @@ from torch import Tensor, distributed
 from captum_blackbox.statistics.running import Statistic
 
 _MOST_AXES = 8
+
+
+def this_process() -> tuple[int, int]:
+    """Return the number of this process and of all; those of a launcher form a group first.
+
+    Example:
+        >>> this_process()
+        (0, 1)
+    """
+    names = ("WORLD_SIZE", "RANK", "MASTER_ADDR")  # what launchers set
+    launched = all(name in os.environ for name in names) and int(os.environ["WORLD_SIZE"]) > 1
+    if not launched and not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    if not distributed.is_initialized():
+        from accelerate import PartialState
+
+        PartialState()  # opens the group that the launcher has prepared
+    return distributed.get_rank(), distributed.get_world_size()
 
 
 def merge_across_processes(statistics: Mapping[str, Statistic]) -> None:

@@ -1,0 +1,244 @@
+"""How much units matter for a network's answers, by silencing them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from captum_blackbox.dissection.network_dissection import NetworkDissection
+from captum_blackbox.errors import InputError, ShapeError, TargetError
+from captum_blackbox.hooks import captured, evaluating, out_of_place
+
+LabelledBatches = DataLoader[tuple[Tensor, Tensor]] | Iterable[tuple[Tensor, Tensor]]
+"""Batches of model inputs ``(N, C, H, W)`` and their classes ``(N,)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class UnitEffects:
+    """What silencing one unit at a time does to each class.
+
+    Attributes:
+        units: Numbers of the units, ``(U,)``.
+        score_drop: By how much the mean score (logit) of a class falls on its own images,
+            ``(U, classes)``; larger hurts more, below 0 the class gains.
+        accuracy_drop: By how much the share of its images that are recognised falls, in [-1, 1].
+        images: How many images each class has, ``(classes,)``; without any, its drops are 0.
+        accuracy: Share of its images that the whole network recognises, ``(classes,)``.
+    """
+
+    units: Tensor
+    score_drop: Tensor
+    accuracy_drop: Tensor
+    images: Tensor
+    accuracy: Tensor
+
+    def ranking(self, target: int) -> list[int]:
+        """Return the units by how much silencing each hurts a class, worst first.
+
+        By the fall of its accuracy, and of its score where that is the same.
+        """
+        by_score = self.score_drop[:, target].argsort(descending=True, stable=True)
+        by_accuracy = self.accuracy_drop[by_score, target].argsort(descending=True, stable=True)
+        return [int(unit) for unit in self.units[by_score[by_accuracy]]]
+
+
+def unit_effects(
+    dissection: NetworkDissection,
+    batches: LabelledBatches,
+    units: Sequence[int] | None = None,
+    *,
+    at_a_time: int = 64,
+    show_progress: bool = True,
+) -> UnitEffects:
+    """Silence every unit of a layer in turn and measure what it does to each class.
+
+    The layers before it run once for ``at_a_time`` units, those behind it for each unit.
+
+    Args:
+        dissection: Of one layer; its network is left as it was.
+        batches: Model inputs and their classes.
+        units: Numbers of the units; by default all of the layer.
+        at_a_time: Units silenced in one forward pass.
+        show_progress: Show a bar that counts images.
+
+    Raises:
+        TargetError: A class is out of range of the network's output.
+        InputError: There is no image.
+
+    References:
+        Zhou et al., "Revisiting the importance of individual units in CNNs via ablation", 2018.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Sequential(
+        ...     nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+        ... )
+        >>> data = [(torch.rand(6, 3, 8, 8), torch.tensor([0, 1, 0, 1, 0, 1]))]
+        >>> unit_effects(NetworkDissection(model, "0"), data, show_progress=False).ranking(1)[0] < 4
+        True
+    """
+    chosen = None if units is None else torch.as_tensor(list(units))
+    sums: _Sums | None = None
+    with tqdm(desc="silenced", unit="image", disable=not show_progress) as bar:
+        for image, label in _images(batches):
+            if chosen is None:
+                chosen = torch.arange(_count_units(dissection, image))
+            whole, silenced = _scores(dissection, image, chosen, at_a_time)
+            if sums is None:
+                sums = _Sums(len(chosen), len(whole))
+            sums.update(whole, silenced, label)
+            bar.update()
+    if sums is None or chosen is None:
+        raise InputError("there is no image; give at least one batch of images and classes")
+    return sums.effects(chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class PairedSilencing:
+    """What silencing detectors does, against as many units that detect nothing.
+
+    Attributes:
+        size: How many units were silenced at a time.
+        accuracy: Of the whole network.
+        detectors: Accuracy with random detectors silenced, ``(draws,)``.
+        others: Accuracy with as many other units silenced, ``(draws,)``.
+    """
+
+    size: int
+    accuracy: float
+    detectors: Tensor
+    others: Tensor
+
+    @property
+    def share(self) -> float:
+        """In how many draws the detectors mattered more, in [0, 1]; ties count half."""
+        more = (self.detectors < self.others).double()
+        return float((more + (self.detectors == self.others).double() / 2).mean())
+
+
+def detectors_against_others(
+    dissection: NetworkDissection,
+    batches: LabelledBatches,
+    *,
+    size: int | None = None,
+    draws: int = 20,
+    seed: int = 0,
+    show_progress: bool = True,
+) -> PairedSilencing:
+    """Check whether units that detect a concept matter more than units that detect none.
+
+    Args:
+        dissection: Of one layer, with a result.
+        batches: Model inputs and their classes; read in every draw.
+        size: How many units to silence at a time; by default half of the smaller group.
+        draws: Pairs of random groups.
+        seed: Of the draws.
+        show_progress: Show a bar that counts forward passes over the data.
+
+    Raises:
+        InputError: One of the groups is smaller than ``size``, or there is no image.
+    """
+    result = dissection.result
+    is_detector = result.iou.amax(1) > dissection.settings.iou_threshold
+    groups = [is_detector.nonzero().flatten(), (~is_detector).nonzero().flatten()]
+    smaller = min(len(group) for group in groups)
+    size = max(1, smaller // 2) if size is None else size
+    if not 1 <= size <= smaller:
+        raise InputError(
+            f"{len(groups[0])} units detect a concept and {len(groups[1])} do not; size must be "
+            f"between 1 and {smaller}, got {size}"
+        )
+    data = list(batches)
+    generator = torch.Generator().manual_seed(seed)
+    with tqdm(total=2 * draws + 1, desc="silenced", disable=not show_progress) as bar:
+        accuracy = _accuracy(dissection, data, None)
+        bar.update()
+        found = torch.zeros(draws, 2, dtype=torch.float64)
+        for draw in range(draws):
+            for place, group in enumerate(groups):
+                chosen = group[torch.randperm(len(group), generator=generator)[:size]]
+                found[draw, place] = _accuracy(dissection, data, chosen)
+                bar.update()
+    return PairedSilencing(size, accuracy, found[:, 0], found[:, 1])
+
+
+class _Sums:
+    def __init__(self, units: int, classes: int) -> None:
+        self.drops = torch.zeros(2, units, classes, dtype=torch.float64)
+        self.images = torch.zeros(classes, dtype=torch.int64)
+        self.right = torch.zeros(classes, dtype=torch.float64)
+
+    def update(self, whole: Tensor, silenced: Tensor, label: int) -> None:
+        if not 0 <= label < len(whole):
+            raise TargetError(f"class {label} is out of range for {len(whole)} classes")
+        is_right = float(whole.argmax() == label)
+        stays_right = (silenced.argmax(1) == label).double()
+        self.drops[0, :, label] += (whole[label] - silenced[:, label]).double()
+        self.drops[1, :, label] += is_right - stays_right
+        self.images[label] += 1
+        self.right[label] += is_right
+
+    def effects(self, units: Tensor) -> UnitEffects:
+        each = self.images.clamp(min=1)
+        score_drop, accuracy_drop = self.drops / each
+        return UnitEffects(units, score_drop, accuracy_drop, self.images, self.right / each)
+
+
+def _images(batches: LabelledBatches) -> Iterator[tuple[Tensor, int]]:
+    for inputs, labels in batches:
+        if inputs.dim() != 4 or len(inputs) != len(labels):
+            raise ShapeError(
+                f"expected batches of images (N, C, H, W) and classes (N,), got shapes "
+                f"{tuple(inputs.shape)} and {tuple(labels.shape)}"
+            )
+        yield from zip(inputs.split(1), labels.tolist(), strict=True)
+
+
+@torch.no_grad()
+def _count_units(dissection: NetworkDissection, image: Tensor) -> int:
+    with captured({dissection.layer: dissection.module}) as seen, evaluating(dissection.model):
+        dissection.model(image)
+    return seen[dissection.layer].shape[1]
+
+
+@torch.no_grad()
+def _scores(
+    dissection: NetworkDissection, image: Tensor, units: Tensor, at_a_time: int
+) -> tuple[Tensor, Tensor]:
+    """Return the scores of one image, ``(classes,)``, and without each unit, ``(U, classes)``."""
+    model = dissection.model
+    with evaluating(model), out_of_place(model):
+        whole = model(image)[0]
+        parts = []
+        for some in units.split(at_a_time):
+            groups = list(some[:, None])
+            with dissection.silenced(groups):
+                try:
+                    # What lies before the layer runs once; behind it there are several copies.
+                    scores = model(image)
+                except RuntimeError:  # copies do not go together with another branch
+                    scores = model(image.expand(len(groups), -1, -1, -1))
+            parts.append(scores)
+    return whole.cpu(), torch.cat(parts).cpu()
+
+
+@torch.no_grad()
+def _accuracy(
+    dissection: NetworkDissection, data: Sequence[tuple[Tensor, Tensor]], units: Tensor | None
+) -> float:
+    right = total = 0
+    for inputs, labels in data:
+        with evaluating(dissection.model):
+            if units is None:
+                scores = dissection.model(inputs)
+            else:
+                with dissection.ablate(units.tolist()):
+                    scores = dissection.model(inputs)
+        right += int((scores.argmax(1) == labels).sum())
+        total += len(labels)
+    if total == 0:
+        raise InputError("there is no image; give at least one batch of images and classes")
+    return right / total
