@@ -13,21 +13,24 @@ from captum_blackbox.concepts.concepts import Annotation, Concepts, Label
 from captum_blackbox.concepts.image_files import digest_of
 from captum_blackbox.errors import InputError
 
-BASIC_COLORS: dict[str, str] = {
-    "black": "#000000",
-    "blue": "#0343df",
-    "brown": "#653700",
-    "green": "#15b01a",
-    "grey": "#929591",
-    "orange": "#f97306",
-    "pink": "#ff81c0",
-    "purple": "#7e1e9c",
-    "red": "#e50000",
-    "white": "#ffffff",
-    "yellow": "#ffff14",
+BASIC_COLORS: dict[str, tuple[str, ...]] = {
+    "black": ("#000000",),
+    "blue": ("#0343df", "#95d0fc", "#00035b", "#d0fefe", "#49759c"),
+    "brown": ("#653700", "#ad8150", "#341c02", "#b1916e", "#876e4b"),
+    "green": ("#15b01a", "#96f97b", "#033500", "#c7fdb5", "#74a662"),
+    "grey": ("#929591",),
+    "orange": ("#f97306", "#fdaa48", "#c65102", "#ffa756", "#d8863b"),
+    "pink": ("#ff81c0", "#ffd1df", "#cb416b", "#ffcfdc", "#d5869d"),
+    "purple": ("#7e1e9c", "#bf77f6", "#35063e", "#b790d4", "#84597e"),
+    "red": ("#e50000", "#ff474c", "#840000", "#d9544d", "#bb3f3f"),
+    "white": ("#ffffff",),
+    "yellow": ("#ffff14", "#fffe7a", "#d5b60a", "#ffff84", "#eedc5b"),
 }
-"""The basic colour terms of English, each with the sRGB colour that stands for it: the one that
-people named so most in the xkcd colour survey (222 500 sessions, 2010, public domain)."""
+"""The basic colour terms of English, each with the sRGB colours that stand for it.
+
+They are the colours that people called so in the xkcd colour survey (222 500 sessions, 2010, public
+domain): the term itself and, where it has a hue, ``light``, ``dark``, ``pale`` and ``dull`` in
+front of it. By the pure colours alone no sky is blue: photographs are seldom that vivid."""
 
 _CATEGORY = "color"
 
@@ -35,11 +38,11 @@ _CATEGORY = "color"
 class ColorConcepts(Concepts):
     """Add to concepts the colour of every pixel, as the category ``"color"``.
 
-    Each pixel of the image, resized to the size of the masks, gets the name of the basic colour
-    that is nearest to it in CIELAB (D65, Euclidean distance); of two equally near ones the first by
-    the alphabet. No pixel is left without a name. Broden, which has colours already, took the names
-    from a table that was learnt from photographs (van de Weijer et al. 2009); names of in-between
-    colours differ.
+    Each pixel of the image, resized to the size of the masks, gets the name of the colour in
+    ``BASIC_COLORS`` that is nearest to it in CIELAB (D65, Euclidean distance); of two equally near
+    ones the first in the table. No pixel is left without a name. Broden, which has colours
+    already, took the names from a table that was learnt from photographs (van de Weijer et al.
+    2009); names of in-between colours differ.
 
     Args:
         concepts: Any without a category ``"color"``; they are left as they are.
@@ -103,7 +106,7 @@ class ColorConcepts(Concepts):
 
 
 def nearest_basic_colors(pixels: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Return the position in ``BASIC_COLORS`` of the colour nearest to each pixel.
+    """Return the position in ``BASIC_COLORS`` of the name of each pixel's nearest colour.
 
     Args:
         pixels: Red, green and blue (sRGB) in [0, 1], ``(h, w, 3)``.
@@ -112,16 +115,17 @@ def nearest_basic_colors(pixels: NDArray[np.float32]) -> NDArray[np.int32]:
         >>> nearest_basic_colors(np.ones((1, 1, 3), dtype=np.float32)).item()
         9
     """
-    prototypes = _prototypes()
-    lab = rgb2lab(pixels)
+    prototypes, names = _prototypes()
     # |lab - p|² without |lab|², which is the same for all of them.
-    distances = (prototypes**2).sum(axis=1) - 2 * lab @ prototypes.T
-    nearest: NDArray[np.int32] = distances.argmin(axis=-1).astype(np.int32)
+    distances = (prototypes**2).sum(axis=1) - 2 * rgb2lab(pixels) @ prototypes.T
+    nearest: NDArray[np.int32] = names[distances.argmin(axis=-1)]
     return nearest
 
 
 @lru_cache
-def _prototypes() -> NDArray[np.float32]:
-    values = [list(bytes.fromhex(code[1:])) for code in BASIC_COLORS.values()]
+def _prototypes() -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return the colours in CIELAB, and the position of the name of each."""
+    named = [(place, code) for place, codes in enumerate(BASIC_COLORS.values()) for code in codes]
+    values = [list(bytes.fromhex(code[1:])) for _, code in named]
     lab: NDArray[np.float32] = rgb2lab(np.array(values, dtype=np.float32) / 255)
-    return lab
+    return lab, np.array([place for place, _ in named], dtype=np.int32)

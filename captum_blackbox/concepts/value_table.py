@@ -20,11 +20,11 @@ class ValueTable:
     """Value → label number through one look-up; a value without an entry is refused.
 
     Args:
-        numbers: Value → label number, 0 for none.
+        numbers: Value → label number, 0 for none; at least one.
         advice: What to do about a value that has no entry.
 
     Raises:
-        InputError: There is no entry, or a value is beyond 24 bits.
+        InputError: A value is beyond 24 bits.
 
     Example:
         >>> table = ValueTable({0: 0, 7: 1, 255: 0}, "name it")
@@ -37,8 +37,9 @@ class ValueTable:
     """
 
     def __init__(self, numbers: Mapping[int, int], advice: str) -> None:
-        if not numbers or max(map(abs, numbers)) >= _MOST_VALUES:
-            raise InputError(f"expected values below {_MOST_VALUES}, got {sorted(numbers)[-1:]}")
+        largest = max(map(abs, numbers))
+        if largest >= _MOST_VALUES:
+            raise InputError(f"expected values below {_MOST_VALUES}, 24 bits, got {largest}")
         self._advice = advice
         self._first = min(numbers) - 1
         # One unknown entry on either side, which everything beyond falls on.

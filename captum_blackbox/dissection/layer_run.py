@@ -13,7 +13,7 @@ from captum_blackbox.dissection.options import Settings, ThresholdMethod
 from captum_blackbox.dissection.tally import BatchLabels, Tally
 from captum_blackbox.dissection.upsampling import Axis
 from captum_blackbox.errors import InputError, warn_user
-from captum_blackbox.statistics import QuantileSketch, TopFraction, TopImages
+from captum_blackbox.statistics import QuantileSketch, TopFraction, TopImages, this_process
 
 
 class LayerRun:
@@ -56,7 +56,8 @@ class LayerRun:
                     "sketch takes their place, to a rank within a 50th of the quantile; raise "
                     "memory_limit for exact ones"
                 )
-            self.top = QuantileSketch(units)
+            # Shards that draw the same numbers would err in the same way.
+            self.top = QuantileSketch(units, seed=this_process()[0], dtype=maps.dtype)
         self.best = TopImages(settings.top_images, maps.dtype)
         self.store = CellStore(most_bytes)
         self.tally = Tally(

@@ -36,7 +36,7 @@ from captum_blackbox.statistics import TopImages
 
 _KIND = "dissection"
 _COUNTED = ("intersection", "activation", "truth")
-_OF_THE_DATA = ("images", "data", "data_size")
+_OF_THE_DATA = ("images", "data", "data_size", "inputs")  # the first image differs too
 _NEEDED = ("iou_threshold", "images", "data")
 _TENSORS = ("thresholds", *_COUNTED, "top_images", "top_activations")
 
