@@ -51,7 +51,9 @@ def photographs(count: int) -> Concepts:
     if data is None:
         return SceneConcepts(count, size=224)
     images, masks, names = data.masks()
-    images = torch.nn.functional.interpolate(images[:count].float() / 255, 224, mode="bilinear").clamp(0, 1)
+    images = torch.nn.functional.interpolate(
+        images[:count].float() / 255, 224, mode="bilinear"
+    ).clamp(0, 1)
     masks = torch.nn.functional.interpolate(masks[:count, None].float(), 112, mode="nearest")
     found = {value: names[value] for value in masks.unique().int().tolist() if value}
     return MaskConcepts(images, masks[:, 0].long(), found)

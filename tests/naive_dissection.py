@@ -10,9 +10,7 @@ class ListedConcepts(Concepts):
     """Concepts given as lists."""
 
     def __init__(self, images, annotations, labels, categories):
-        height, width = next(
-            each.pixels.shape[1:] for one in annotations for each in one.values()
-        )
+        height, width = next(each.pixels.shape[1:] for one in annotations for each in one.values())
         super().__init__(categories, labels, tuple(images.shape[2:]), (height, width))
         self._images, self._annotations = images, annotations
 
@@ -79,9 +77,7 @@ def naive_tally(lit, concepts, presence="image"):
         for pixel in shown.values():
             for label in pixel:
                 truth[label] += 1
-        whole = {
-            n - 1 for each in concepts.annotations(number).values() for n in each.whole
-        }
+        whole = {n - 1 for each in concepts.annotations(number).values() for n in each.whole}
         for unit in range(units):
             mask = [place for place in shown if lit[number, unit][place]]
             for place in mask:

@@ -10,6 +10,8 @@ from captum_blackbox import (
     BlackBox,
     DistilledLayerSumGradCAM,
     LayerSumGradCAM,
+    MaskConcepts,
+    NetworkDissection,
     PatternAttribution,
     PatternNet,
     Patterns,
@@ -47,12 +49,25 @@ def with_patterns(method: Any) -> Any:
     return make
 
 
+def dissected(model: torch.nn.Module) -> NetworkDissection:
+    """Return a dissection of a model's last convolution, in which every unit detects something."""
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand(16, 3, 12, 10, generator=generator)
+    masks = (images[:, 0] * 2.999).long()  # three kinds of brightness
+    concepts = MaskConcepts(images, masks, ["grey", "bright"], ignore=[0])
+    last = [name for name, each in model.named_modules() if isinstance(each, torch.nn.Conv2d)][-1]
+    method = NetworkDissection(model, last, quantile=0.2, iou_threshold=0.0, upsample="resize")
+    method.dissect(concepts, show_progress=False)
+    return method
+
+
 EXPLAINERS = [
     Explainer("LayerSumGradCAM", LayerSumGradCAM),
     Explainer(
         "DistilledLayerSumGradCAM",
         lambda model: DistilledLayerSumGradCAM(BlackBox(model, output="logits"), model),
     ),
+    Explainer("NetworkDissection", dissected),
     Explainer("PatternNet", with_patterns(PatternNet), channels=3),
     Explainer("PatternAttribution", with_patterns(PatternAttribution), channels=3, has_delta=True),
     Explainer("RISE", lambda model: RISE(model, output="logits", masks=20, grid=4)),

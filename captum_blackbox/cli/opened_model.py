@@ -58,11 +58,15 @@ class OpenedModel:
         source, _, name = self.spec.rpartition(":")
         return f"{Path(source).name}:{name}" if source.endswith(".py") else name
 
-    def network(self, image: Tensor) -> nn.Module:
+    def network(
+        self, image: Tensor, *, what: str = "patterns", gives_scores: bool = True
+    ) -> nn.Module:
         """Return the model where it is a network that takes such an image.
 
         Args:
             image: ``(1, C, H, W)``.
+            what: What belongs to its layers, for the message.
+            gives_scores: Whether it has to return the scores of classes.
 
         Raises:
             InputError: It is a function, it raises, or it has another number of classes than there
@@ -71,13 +75,13 @@ class OpenedModel:
         network = self.function
         if not isinstance(network, nn.Module):
             raise InputError(
-                f"patterns belong to the layers of a network, but {self.spec} is a "
+                f"{what} belong to the layers of a network, but {self.spec} is a "
                 f"{type(network).__name__} that can only be called; give a network, or see "
                 "captum-blackbox explain"
             )
         if next(network.parameters(), None) is None:
             raise InputError(
-                f"patterns belong to layers with weights, and {self.spec} has no weights"
+                f"{what} belong to layers with weights, and {self.spec} has no weights"
             )
         try:
             with torch.no_grad(), evaluating(network):
@@ -87,6 +91,11 @@ class OpenedModel:
                 f"{self.spec} raised {type(error).__name__} on an image of shape "
                 f"{tuple(image.shape)}: {error}; correct --size, --mean and --std, or the network"
             ) from error
+        if gives_scores:
+            self._check_scores(scores)
+        return network
+
+    def _check_scores(self, scores: object) -> None:
         shape = tuple(getattr(scores, "shape", ()))
         if len(shape) != 2:
             raise InputError(
@@ -94,7 +103,6 @@ class OpenedModel:
                 f"{shape or type(scores).__name__}"
             )
         self.check_classes(shape[1])
-        return network
 
     def check_classes(self, classes: int) -> None:
         """See that there is a name for each class, where there are names.

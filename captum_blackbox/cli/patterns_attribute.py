@@ -57,7 +57,7 @@ def run_attribute(
     """Explain images, write everything, and say where the page is."""
     files.check_folder(out)
     opened = open_model(options)
-    subject, skipped, left = _subject(opened, images, limit)
+    subject, skipped, left = subject_of(opened, images, limit)
     network = opened.network(subject.inputs[:1])
     if patterns_file is not None and fit_images:
         raise typer.BadParameter("--patterns are fitted already: leave out --fit-images")
@@ -124,7 +124,7 @@ def run_attribute(
     say(f"the page is {page.resolve()}")
 
 
-def _subject(
+def subject_of(
     opened: OpenedModel, images: Sequence[Path] | None, limit: int
 ) -> tuple[Subject, dict[str, str], int]:
     """Return what to explain, what was skipped, and how many images are left."""

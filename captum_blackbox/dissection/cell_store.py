@@ -61,11 +61,13 @@ class CellStore:
         self._unsaved = []
         return found
 
-    def load(self, state: Mapping[str, Tensor], batches: int) -> None:
-        """Take up what :meth:`unsaved` returned, as far as it is of the first ``batches``."""
+    def load(self, state: Mapping[str, Tensor], batches: int, bound: Tensor) -> None:
+        """Take up what :meth:`unsaved` returned of the first ``batches``, as far as it counts."""
         for batch in sorted({int(name.partition(".")[0]) for name in state}):
             if batch < batches:
+                # They were written when the bound was lower: as they are they may not fit.
                 cells = ActiveCells(*(state[f"{batch}.{name}"] for name in _NAMES))
+                cells = cells.still_above(bound)
                 self._batches[batch] = cells
                 self._bytes += _bytes(cells)
 

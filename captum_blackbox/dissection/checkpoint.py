@@ -1,5 +1,6 @@
 """An unfinished dissection on disk."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from captum_blackbox.artifacts import check_header, load_artifact, save_artifact
 from captum_blackbox.dissection.layer_run import LayerRun
-from captum_blackbox.statistics import Statistic
+from captum_blackbox.statistics import Statistic, TopFraction
 
 _ACTIVATIONS, _COUNTS = "activations.safetensors", "counts.safetensors"
 _CELLS = "cells-*.safetensors"
@@ -32,6 +33,7 @@ class Checkpoint:
         self, folder: Path, header: Mapping[str, Any], every: int, process: tuple[int, int]
     ) -> None:
         number, processes = process
+        self._shared = folder
         self._folder = folder / f"{number}-of-{processes}" if processes > 1 else folder
         self._header = json.loads(json.dumps({**header, "process": [number, processes]}))
         self._every = every
@@ -43,7 +45,8 @@ class Checkpoint:
             tensors, header = load_artifact(path)
             check_header(path, header, self._header)
             for layer in layers:
-                layer.store.load(_part(tensors, layer.name), done)
+                if isinstance(layer.top, TopFraction):
+                    layer.store.load(_part(tensors, layer.name), done, layer.top.bound)
         return done
 
     def save_activations(
@@ -76,9 +79,8 @@ class Checkpoint:
         for pattern in (_ACTIVATIONS, _COUNTS, _CELLS):
             for path in self._folder.glob(pattern):
                 path.unlink()
-        for folder in (self._folder, self._folder.parent):
-            is_own = folder == self._folder or "-of-" in self._folder.name
-            if is_own and folder.is_dir() and not any(folder.iterdir()):
+        for folder in (self._folder, self._shared):
+            with contextlib.suppress(OSError):  # not empty, or another process was first
                 folder.rmdir()
 
     def _load(self, name: str, statistics: Mapping[str, Statistic]) -> int:

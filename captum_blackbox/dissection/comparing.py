@@ -55,7 +55,10 @@ class DissectionComparison:
     def to_csv(self, path: str | Path) -> None:
         """Write the table."""
         rows = self.table()
-        with replaced_on_success(path) as temporary, Path(temporary).open("w", newline="") as file:
+        with (
+            replaced_on_success(path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
@@ -68,7 +71,8 @@ class DissectionComparison:
             [f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()]
             for row in rows
         ]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+        return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 def compare_layers(
@@ -117,7 +121,7 @@ def compare_networks(
     if not dissections:
         raise InputError("there is nothing to compare; give at least one NetworkDissection")
     results = {
-        name: dissection.dissect(concepts, **_apart(options, name))
+        name: _dissected(dissection, concepts, options, name)
         for name, dissection in dissections.items()
     }
     return DissectionComparison("network", results)
@@ -142,7 +146,7 @@ def compare_checkpoints(
     for name, state in states.items():
         model.load_state_dict(state)
         own = dissection.changed(model=model)
-        results[name] = own.dissect(concepts, **_apart(options, name))
+        results[name] = _dissected(own, concepts, options, name)
     return DissectionComparison("checkpoint", results, _numbers(list(states)))
 
 
@@ -164,8 +168,8 @@ def compare_quantiles(
         Bau et al. 2017, sec. 3; Zhou et al. 2018, sec. 4.
     """
     results = {
-        f"{quantile:g}": dissection.changed(quantile=quantile, level=None).dissect(
-            concepts, **_apart(options, f"{quantile:g}")
+        f"{quantile:g}": _dissected(
+            dissection.changed(quantile=quantile, level=None), concepts, options, f"{quantile:g}"
         )
         for quantile in quantiles
     }
@@ -195,20 +199,22 @@ def compare_rotations(
         Bau et al. 2017, sec. 3.2, fig. 4.
     """
     results = {
-        f"{alpha:g}": dissection.rotate(alpha, seed).dissect(
-            concepts, **_apart(options, f"{alpha:g}")
-        )
+        f"{alpha:g}": _dissected(dissection.rotate(alpha, seed), concepts, options, f"{alpha:g}")
         for alpha in alphas
     }
     return DissectionComparison("rotation", results, tuple(alphas))
 
 
-def _apart(options: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return options with which several runs can share a folder for what is unfinished."""
-    if options.get("checkpoint") is None:
-        return dict(options)
-    safe = "".join(letter if letter.isalnum() else "-" for letter in name)
-    return {**options, "checkpoint": Path(options["checkpoint"]) / safe}
+def _dissected(
+    dissection: LayerDissector, concepts: Concepts, options: Mapping[str, Any], name: str
+) -> Dissection:
+    """Return the result of the only layer; several runs share a folder for what is unfinished."""
+    _ = dissection.layer  # refuses several, before anything runs
+    if options.get("checkpoint") is not None:
+        safe = "".join(letter if letter.isalnum() else "-" for letter in name)
+        options = {**options, "checkpoint": Path(options["checkpoint"]) / safe}
+    dissection.dissect(concepts, **options)
+    return dissection.result
 
 
 def _numbers(names: Sequence[str]) -> tuple[float, ...] | None:

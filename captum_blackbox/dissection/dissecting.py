@@ -64,6 +64,7 @@ def dissect_layers(
         **settings.to_json(),
         "versions": versions(),
         "data": concepts.digest(),
+        "data_size": len(concepts),
         "image_size": concepts.image_size,
         "mask_size": concepts.mask_size,
         "inputs": _digest(inputs),

@@ -6,19 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_blackbox.artifacts import check_header, fingerprint
 from captum_blackbox.concepts.concepts import Concepts
+from captum_blackbox.dissection.active_cells import ActiveCells
 from captum_blackbox.dissection.dissecting import dissect_layers
+from captum_blackbox.dissection.layer_run import rounded_down
+from captum_blackbox.dissection.lit_pixels import lit_pixels
 from captum_blackbox.dissection.options import Execution, Rotation, Settings
 from captum_blackbox.dissection.reading import OnError
 from captum_blackbox.dissection.replacing import checked_units
 from captum_blackbox.dissection.result import Dissection
 from captum_blackbox.dissection.rotation import fractional_rotation, random_rotation
 from captum_blackbox.dissection.unit_maps import Preprocess, ReshapeTransform, UnitMaps
-from captum_blackbox.dissection.upsampling import Axis, upsampled
+from captum_blackbox.dissection.upsampling import Axis
 from captum_blackbox.errors import InputError
 from captum_blackbox.hooks import Layers, find_layers, unwrapped
 from captum_blackbox.shapes import check_images
@@ -195,10 +199,13 @@ class LayerDissector:
         """
         check_images(inputs)
         chosen = checked_units(units)
-        maps = self._unit_maps().of_inputs(inputs)[self.layer]
+        maps = self._unit_maps().of_inputs(inputs)[self.layer][:, chosen]
         axes = self._axes(inputs, maps, size)
-        limits = self.result.thresholds[chosen].to(maps.device)
-        return upsampled(maps[:, chosen.to(maps.device)], *axes) > limits[:, None, None]
+        limits = rounded_down(self.result.thresholds[chosen], maps)
+        masks = torch.zeros(len(inputs), len(chosen), size[0] * size[1], dtype=torch.bool)
+        for lit in lit_pixels(ActiveCells.above(limits, maps), limits, *axes):
+            masks[lit.images.cpu(), lit.units.cpu(), lit.pixels.cpu()] = True
+        return masks.unflatten(2, size)
 
     @property
     def layer(self) -> str:

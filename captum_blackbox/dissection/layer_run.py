@@ -106,7 +106,7 @@ class LayerRun:
                 "units have), and with upsample='grid_zeros' it would be active wherever the map "
                 "fades to 0; use 'receptive_field' or 'resize'"
             )
-        self._limit = _rounded_down(self.thresholds, self._like)
+        self._limit = rounded_down(self.thresholds, self._like)
 
     def is_kept(self, batch: int) -> bool:
         """Return whether the network need not run again on a batch."""
@@ -122,7 +122,7 @@ class LayerRun:
             self.tally.update(labels, lit)
 
 
-def _rounded_down(thresholds: Tensor, like: Tensor) -> Tensor:
+def rounded_down(thresholds: Tensor, like: Tensor) -> Tensor:
     """Return the largest values of a dtype that are not above ``thresholds``.
 
     A value of that dtype is above the one exactly if it is above the other.

@@ -1,6 +1,7 @@
 """The pixels where upsampled feature maps are above a threshold, without upsampling the rest."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from captum_blackbox.dissection.active_cells import ActiveCells
 from captum_blackbox.dissection.upsampling import Axis
 
-_MOST_ELEMENTS = 1 << 20  # interpolated at a time: what a processor's cache holds
+_MOST_ELEMENTS = 1 << 18  # interpolated at a time: what a processor's cache holds
 
 
 class LitPixels(NamedTuple):
@@ -53,25 +54,28 @@ def lit_pixels(
     limit = thresholds[cells.units.long()]
     owner, patch_row, patch_column, corners = _patches(cells, limit, rows.cells, columns.cells)
     down, across = _Intervals(rows, cells.values), _Intervals(columns, cells.values)
-    lengths = down.lengths[patch_row], across.lengths[patch_column]
-    for height in down.distinct():
-        for width in across.distinct():
-            group = ((lengths[0] == height) & (lengths[1] == width)).nonzero()[:, 0]
-            for some in group.split(max(1, _MOST_ELEMENTS // (height * width))):
-                y, x = patch_row[some], patch_column[some]
-                values = _interpolated(
-                    corners[some], down.weights[y, :height], across.weights[x, :width]
-                )
-                above = values > limit[owner[some], None, None]
-                patch, inner_row, inner_column = above.nonzero(as_tuple=True)
-                pixel_row = down.starts[y[patch]] + inner_row
-                pixel_column = across.starts[x[patch]] + inner_column
-                cell = owner[some[patch]]
-                yield LitPixels(
-                    cells.images[cell].long(),
-                    cells.units[cell].long(),
-                    pixel_row * columns.pixels + pixel_column,
-                )
+    limit = limit[owner, None, None]
+    images, units = cells.images.long()[owner], cells.units.long()[owner]
+    first = down.starts[patch_row] * columns.pixels + across.starts[patch_column]
+    heights, widths = down.lengths[patch_row], across.lengths[patch_column]
+    for height, width in product(down.distinct(), across.distinct()):
+        group = ((heights == height) & (widths == width)).nonzero()[:, 0]
+        inner = torch.arange(height, device=first.device)[:, None] * columns.pixels
+        inner = (inner + torch.arange(width, device=first.device)).flatten()
+        for some in group.split(max(1, _MOST_ELEMENTS // (height * width))):
+            values = _interpolated(
+                corners.index_select(0, some),
+                down.weights.index_select(0, patch_row[some])[:, :height],
+                across.weights.index_select(0, patch_column[some])[:, :width],
+            )
+            above = values > limit.index_select(0, some)
+            local, place = above.flatten(1).nonzero().unbind(1)
+            patch = some.index_select(0, local)
+            yield LitPixels(
+                images.index_select(0, patch),
+                units.index_select(0, patch),
+                first.index_select(0, patch) + inner.index_select(0, place),
+            )
 
 
 def _interpolated(corners: Tensor, down: Tensor, across: Tensor) -> Tensor:
@@ -127,4 +131,5 @@ class _Intervals:
         self.starts, self.lengths = self.starts.to(like.device), self.lengths.to(like.device)
 
     def distinct(self) -> list[int]:
+        """Return the different lengths of intervals that have a pixel."""
         return [length for length in self.lengths.unique().tolist() if length > 0]

@@ -121,7 +121,7 @@ class LocalExplanation:
         if concept is None:
             wanted = [name for name in self._names() if name != NO_CONCEPT]
         else:
-            wanted = [concept] if isinstance(concept, str) else list(concept)
+            wanted = [concept] if isinstance(concept, str) else list(dict.fromkeys(concept))
         unknown = [name for name in wanted if name not in self.concepts]
         if unknown:
             raise InputError(

@@ -153,6 +153,7 @@ class NetworkDissection(LayerDissector, Attribution):
         additional_forward_args: object = None,
         *,
         concept: str | Sequence[str] | None = None,
+        expand_to_input: bool = False,
     ) -> Any:  # noqa: ANN401 - like the inputs
         """Return where the units that detect something made the prediction.
 
@@ -165,9 +166,11 @@ class NetworkDissection(LayerDissector, Attribution):
             additional_forward_args: As for :meth:`explain`.
             concept: Only units with this concept, or with one of several; by default all
                 detectors.
+            expand_to_input: Spread each map evenly over the channels, for metrics that want the
+                shape of the input.
 
         Returns:
-            ``(N, 1, H, W)``: contributions to the score by cell of the layer, laid over the image
+            ``(N, 1, H, W)``, or ``(N, C, H, W)`` with ``expand_to_input``: contributions to the score by cell of the layer, laid over the image
             as ``upsample`` says. A tuple for a tuple.
 
         Raises:
@@ -180,6 +183,8 @@ class NetworkDissection(LayerDissector, Attribution):
         axes = self._axes(tensor, cells, (tensor.shape[2], tensor.shape[3]))
         maps = upsampled(cells, *axes).to(tensor.dtype)
         check_maps(maps, "no unit that detects something contributed to the target")
+        if expand_to_input:
+            maps = (maps / tensor.shape[1]).expand_as(tensor)
         return format_like_inputs(maps, is_tuple)
 
     @contextmanager

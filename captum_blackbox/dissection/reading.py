@@ -75,27 +75,30 @@ def _read(
     collate: Any,  # noqa: ANN401
 ) -> Iterator[Any]:
     loader = DataLoader(
-        _Items(concepts, what, on_error),
+        _Items(concepts, what),
         batch_sampler=[list(batch) for batch in batches],
         collate_fn=collate,
         num_workers=workers,
+        generator=torch.Generator(),  # not the global one: reading draws nothing
     )
-    return iter(loader)
+    for found in loader:
+        if found.broken and on_error == "raise":
+            # Here, since an error that leaves a worker process has a traceback for a message.
+            raise DataError(next(iter(found.broken.values())))
+        yield found
 
 
 class _Items(Dataset[tuple[int, Any]]):
     """Number and image, or number and annotations; a message in place of what is broken."""
 
-    def __init__(self, concepts: Concepts, what: str, on_error: OnError) -> None:
-        self._concepts, self._what, self._on_error = concepts, what, on_error
+    def __init__(self, concepts: Concepts, what: str) -> None:
+        self._concepts, self._what = concepts, what
 
     def __getitem__(self, number: int) -> tuple[int, Any]:
         try:
             found = getattr(self._concepts, self._what)(number)
             self._check(number, found)
         except DataError as error:
-            if self._on_error == "raise":
-                raise
             return number, str(error)
         return number, found
 

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from captum_blackbox.dissection.network_dissection import NetworkDissection
+from captum_blackbox.dissection.replacing import checked_units
 from captum_blackbox.errors import InputError, ShapeError, TargetError
 from captum_blackbox.hooks import captured, evaluating, out_of_place
 
@@ -66,7 +67,7 @@ def unit_effects(
 
     Raises:
         TargetError: A class is out of range of the network's output.
-        InputError: There is no image.
+        InputError: There is no image, or no such unit.
 
     References:
         Zhou et al., "Revisiting the importance of individual units in CNNs via ablation", 2018.
@@ -80,7 +81,9 @@ def unit_effects(
         >>> unit_effects(NetworkDissection(model, "0"), data, show_progress=False).ranking(1)[0] < 4
         True
     """
-    chosen = None if units is None else torch.as_tensor(list(units))
+    if at_a_time < 1:
+        raise InputError(f"at_a_time is at least 1, got {at_a_time}")
+    chosen = None if units is None else checked_units(list(units))
     sums: _Sums | None = None
     with tqdm(desc="silenced", unit="image", disable=not show_progress) as bar:
         for image, label in _images(batches):
@@ -221,7 +224,8 @@ def _scores(
                     scores = model(image)
                 except RuntimeError:  # copies do not go together with another branch
                     scores = model(image.expand(len(groups), -1, -1, -1))
-            parts.append(scores)
+            # A layer that the scores do not depend on leaves them one row.
+            parts.append(scores.expand(len(groups), -1))
     return whole.cpu(), torch.cat(parts).cpu()
 
 

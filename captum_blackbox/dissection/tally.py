@@ -113,8 +113,9 @@ class Tally(Statistic):
         for some in _enough_at_a_time(lit):
             at = some.images * self.units + some.units
             areas += torch.bincount(at, minlength=len(areas))
+            place = some.images * size + some.pixels
             for layer in range(batch.pixels.shape[1]):
-                found = batch.pixels[:, layer].flatten()[some.images * size + some.pixels]
+                found = batch.pixels[:, layer].flatten().index_select(0, place)
                 pairs = some.units * (labels + 1) + found
                 counts = torch.bincount(pairs, minlength=self.units * (labels + 1))
                 self.intersection += counts.view(self.units, labels + 1)[:, 1:]

@@ -134,8 +134,8 @@ class TopFraction(Statistic):
     def _compact(self) -> None:
         """Forget all but the largest; where there are enough of them, the bound rises."""
         most = int(self._filled.max())
-        is_room = torch.arange(self._kept.shape[1], device=self._kept.device) >= (
-            self._filled[:, None]
+        is_room = (
+            torch.arange(self._kept.shape[1], device=self._kept.device) >= (self._filled[:, None])
         )
         self._kept.masked_fill_(is_room, -math.inf)
         kept = self._kept[:, :most].topk(min(most, self.capacity)).values
@@ -205,13 +205,14 @@ class TopFraction(Statistic):
         if count:
             self._start(state["largest"].clone())
         else:
-            self._kept = self._kept.new_empty(0, 0)
+            self._kept, self._bound = self._kept.new_empty(0, 0), self._bound.new_empty(0)
 
 
 def _position(count: int, level: float) -> float:
     """Return where a quantile lies among sorted values, counted from 0."""
-    # Rounded: 0.995 * 200 must be 199, so that 995 of 1000 levels give what NumPy gives.
-    return round((count - 1) * level, 9)
+    position = (count - 1) * level
+    # 0.07 * 100 is 7, also where it is 7.000000000000001.
+    return float(round(position)) if abs(position - round(position)) < 1e-9 else position
 
 
 def _check_finite(values: Tensor) -> None:

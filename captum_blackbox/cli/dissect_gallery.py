@@ -1,0 +1,58 @@
+"""The images that units like best, with where they are active."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from captum_blackbox.cli import results as files
+from captum_blackbox.concepts import Concepts
+from captum_blackbox.dissection import Dissection, NetworkDissection
+from captum_blackbox.report import shown_name, unit_gallery_png
+
+MOST_UNITS = 40
+_IMAGES = 5  # of each unit
+_ROWS = 10  # units in one file
+
+
+def gallery_pictures(
+    dissection: NetworkDissection, concepts: Concepts
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """Return unit → its images ``(T, 3, H, W)`` and masks ``(T, H, W)``, of the best detectors.
+
+    Args:
+        dissection: Of one layer, with its result.
+        concepts: Where the images are.
+    """
+    result = dissection.result
+    pictures = {}
+    for unit in tqdm(result.detectors()[:MOST_UNITS], desc="gallery", unit="unit"):
+        numbers = result.top_images[unit.unit, :_IMAGES].tolist()
+        images = torch.stack([concepts.image(number) for number in numbers])
+        masks = dissection.masks_of_images(images, [unit.unit], concepts.image_size)
+        pictures[unit.unit] = images, masks[:, 0].cpu()
+    return pictures
+
+
+def write_galleries(
+    folder: Path, stem: str, result: Dissection, pictures: Mapping[int, tuple[Tensor, Tensor]]
+) -> dict[str, str]:
+    """Write the images with titles, some units in each file; returns text → file name."""
+    units = [unit for unit in result.detectors() if unit.unit in pictures]
+    links = {}
+    for start in range(0, len(units), _ROWS):
+        rows = units[start : start + _ROWS]
+        name = f"{stem}--gallery-{start // _ROWS + 1}.png"
+        png = unit_gallery_png(
+            torch.stack([pictures[unit.unit][0] for unit in rows]),
+            torch.stack([pictures[unit.unit][1] for unit in rows]),
+            [
+                f"unit {unit.unit} · {shown_name(unit.label)} ({unit.category}) · IoU {unit.iou:.3f}"
+                for unit in rows
+            ],
+        )
+        files.write_bytes(folder / name, png)
+        links[f"Units {start + 1} to {start + len(rows)} of the gallery, as PNG"] = name
+    return links

@@ -1,0 +1,133 @@
+"""The pages of ``dissect``, and the files beside them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from captum_blackbox.cli import results as files
+from captum_blackbox.cli.dissect_explain import Explained, Reason
+from captum_blackbox.cli.dissect_gallery import MOST_UNITS, gallery_pictures, write_galleries
+from captum_blackbox.cli.dissect_kept import layer_stem
+from captum_blackbox.cli.dissect_runs import RANDOM, SHUFFLED, Dissected
+from captum_blackbox.dissection import Dissection, DissectionComparison
+from captum_blackbox.report import (
+    CategoryRow,
+    ClassReason,
+    CountRow,
+    DissectedImage,
+    DissectionPage,
+    UnitRow,
+    category_colors,
+    comparison_bars_png,
+    comparison_lines_png,
+    contributions_png,
+    detector_bars_png,
+    overlay_png,
+    picture_png,
+    render_dissection,
+    shown_name,
+)
+
+PAGE_FILE, EXPLANATIONS_FILE = "index.html", "explanations.json"
+_FEW_IMAGES = 1000
+_MOSTLY_CHANCE = 0.5
+_ALL_CONCEPTS = "all concepts"
+
+
+def write_pages(
+    folder: Path,
+    found: Dissected,
+    explained: Sequence[Explained],
+    *,
+    title: str,
+    skipped: Mapping[str, str],
+    settings: Mapping[str, str],
+) -> Path:
+    """Write numbers, pictures and a page for each layer; returns the path of the last one's.
+
+    Args:
+        folder: Where.
+        found: What was found.
+        explained: Predictions that the last layer explains.
+        title: Of the pages.
+        skipped: File that was not explained → why.
+        settings: What was run.
+    """
+    layers = list(found.results)
+    pages = {layer: f"{layer_stem(layer)}.html" for layer in layers[:-1]}
+    pages[layers[-1]] = PAGE_FILE
+    compared = _write_layers(folder, found)
+    images = [_image(folder, i, each) for i, each in enumerate(explained)]
+    if explained:
+        content = {"format": 1, "images": [each.to_json() for each in explained]}
+        files.write_json(folder / EXPLANATIONS_FILE, content)
+    for layer in layers:
+        page = _page(
+            folder,
+            layer,
+            found,
+            title=title,
+            layers=compared,
+            pages=pages,
+            images=images if layer == layers[-1] else [],
+            skipped=skipped,
+            settings=settings,
+        )
+        files.write_text(folder / pages[layer], render_dissection(page))
+    return folder / PAGE_FILE
+
+
+def _page(
+    folder: Path,
+    layer: str,
+    found: Dissected,
+    *,
+    title: str,
+    layers: Mapping[str, bytes],
+    pages: Mapping[str, str],
+    images: Sequence[DissectedImage],
+    skipped: Mapping[str, str],
+    settings: Mapping[str, str],
+) -> DissectionPage:
+    result, stem = found.results[layer], layer_stem(layer)
+    controls = list(_rows(DissectionComparison("dissected", found.controls[layer])))
+    result.to_csv(folder / f"{stem}.csv")
+    result.to_json(folder / f"{stem}.json")
+    bars = detector_bars_png(result)
+    files.write_bytes(folder / f"{stem}--bars.png", bars)
+    pictures = gallery_pictures(found.dissections[layer], found.concepts)
+    galleries = write_galleries(folder, stem, result, pictures)
+    compared, links = _write_comparisons(folder, layer, found)
+    broken = {f"dissected image {i}": reason for i, reason in enumerate(result.skipped)}
+    return DissectionPage(
+        title=title,
+        lead=_lead(layer, result, controls),
+        layer=layer,
+        images_seen=result.settings["images"],
+        iou_threshold=result.settings["iou_threshold"],
+        quantile=1 - found.dissections[layer].settings.threshold_level,
+        asked=len(result.labels),
+        count=controls[0],
+        categories=_categories(result),
+        bars=bars,
+        controls=controls if len(controls) > 1 else [],
+        layers=list(_rows(DissectionComparison("layer", found.results)))
+        if len(found.results) > 1
+        else [],
+        pages=pages,
+        figures={**layers, **compared},
+        units=_units(result, pictures),
+        images=images,
+        notes=[*found.notes, *_notes(result, controls)],
+        skipped={**broken, **skipped},
+        settings={**settings, **files.versions()},
+        links={
+            "All units, as CSV": f"{stem}.csv",
+            "All units with thresholds and images, as JSON": f"{stem}.json",
+            "The dissection, for Dissection.load": f"{stem}.safetensors",
+            "The bars, as PNG": f"{stem}--bars.png",
+            **galleries,
+            **links,
+            **({"The explanations, as JSON": EXPLANATIONS_FILE} if images else {}),
+        },
+    )
