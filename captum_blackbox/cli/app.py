@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from captum_blackbox.cli.dissect import dissect
 from captum_blackbox.cli.messages import plain_messages
 from captum_blackbox.cli.options import (
     BudgetName,
@@ -49,6 +50,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(patterns_app)
+app.command()(dissect)
 
 
 def main() -> None:

@@ -9,7 +9,9 @@ from tqdm.auto import tqdm
 
 from captum_blackbox.cli import results as files
 from captum_blackbox.concepts import Concepts
-from captum_blackbox.dissection import Dissection, NetworkDissection
+from captum_blackbox.dissection import Dissection, NetworkDissection, Unit
+from captum_blackbox.dissection.unit_maps import Preprocess
+from captum_blackbox.hooks import first_parameter
 from captum_blackbox.report import shown_name, unit_gallery_png
 
 MOST_UNITS = 40
@@ -18,20 +20,21 @@ _ROWS = 10  # units in one file
 
 
 def gallery_pictures(
-    dissection: NetworkDissection, concepts: Concepts
+    dissection: NetworkDissection, concepts: Concepts, prepare: Preprocess
 ) -> dict[int, tuple[Tensor, Tensor]]:
     """Return unit → its images ``(T, 3, H, W)`` and masks ``(T, H, W)``, of the best detectors.
 
     Args:
         dissection: Of one layer, with its result.
         concepts: Where the images are.
+        prepare: Images in [0, 1] → what the network takes.
     """
-    result = dissection.result
+    result, device = dissection.result, first_parameter(dissection.model).device
     pictures = {}
     for unit in tqdm(result.detectors()[:MOST_UNITS], desc="gallery", unit="unit"):
         numbers = result.top_images[unit.unit, :_IMAGES].tolist()
         images = torch.stack([concepts.image(number) for number in numbers])
-        masks = dissection.masks_of_images(images, [unit.unit], concepts.image_size)
+        masks = dissection.masks(prepare(images).to(device), [unit.unit], concepts.image_size)
         pictures[unit.unit] = images, masks[:, 0].cpu()
     return pictures
 
@@ -48,11 +51,13 @@ def write_galleries(
         png = unit_gallery_png(
             torch.stack([pictures[unit.unit][0] for unit in rows]),
             torch.stack([pictures[unit.unit][1] for unit in rows]),
-            [
-                f"unit {unit.unit} · {shown_name(unit.label)} ({unit.category}) · IoU {unit.iou:.3f}"
-                for unit in rows
-            ],
+            [_title(unit) for unit in rows],
         )
         files.write_bytes(folder / name, png)
         links[f"Units {start + 1} to {start + len(rows)} of the gallery, as PNG"] = name
     return links
+
+
+def _title(unit: Unit) -> str:
+    concept = f"{shown_name(unit.label)} ({unit.category})"
+    return f"unit {unit.unit} · {concept} · IoU {unit.iou:.3f}"

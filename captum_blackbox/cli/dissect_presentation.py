@@ -1,27 +1,33 @@
 """The pages of ``dissect``, and the files beside them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
+from torch import Tensor
+
 from captum_blackbox.cli import results as files
+from captum_blackbox.cli.dissect_comparisons import (
+    count_rows,
+    doubts,
+    headline,
+    write_comparisons,
+    write_layers,
+)
 from captum_blackbox.cli.dissect_explain import Explained, Reason
-from captum_blackbox.cli.dissect_gallery import MOST_UNITS, gallery_pictures, write_galleries
+from captum_blackbox.cli.dissect_gallery import gallery_pictures, write_galleries
 from captum_blackbox.cli.dissect_kept import layer_stem
-from captum_blackbox.cli.dissect_runs import RANDOM, SHUFFLED, Dissected
-from captum_blackbox.dissection import Dissection, DissectionComparison
+from captum_blackbox.cli.dissect_runs import Dissected
+from captum_blackbox.dissection import Dissection
 from captum_blackbox.report import (
     CategoryRow,
     ClassReason,
-    CountRow,
     DissectedImage,
     DissectionPage,
     UnitRow,
     category_colors,
-    comparison_bars_png,
-    comparison_lines_png,
     contributions_png,
     detector_bars_png,
+    lit_png,
     overlay_png,
     picture_png,
     render_dissection,
@@ -29,8 +35,6 @@ from captum_blackbox.report import (
 )
 
 PAGE_FILE, EXPLANATIONS_FILE = "index.html", "explanations.json"
-_FEW_IMAGES = 1000
-_MOSTLY_CHANCE = 0.5
 _ALL_CONCEPTS = "all concepts"
 
 
@@ -56,7 +60,7 @@ def write_pages(
     layers = list(found.results)
     pages = {layer: f"{layer_stem(layer)}.html" for layer in layers[:-1]}
     pages[layers[-1]] = PAGE_FILE
-    compared = _write_layers(folder, found)
+    compared = write_layers(folder, found)
     images = [_image(folder, i, each) for i, each in enumerate(explained)]
     if explained:
         content = {"format": 1, "images": [each.to_json() for each in explained]}
@@ -90,18 +94,18 @@ def _page(
     settings: Mapping[str, str],
 ) -> DissectionPage:
     result, stem = found.results[layer], layer_stem(layer)
-    controls = list(_rows(DissectionComparison("dissected", found.controls[layer])))
+    controls = count_rows(found.controls[layer])
     result.to_csv(folder / f"{stem}.csv")
     result.to_json(folder / f"{stem}.json")
     bars = detector_bars_png(result)
     files.write_bytes(folder / f"{stem}--bars.png", bars)
-    pictures = gallery_pictures(found.dissections[layer], found.concepts)
+    pictures = gallery_pictures(found.dissections[layer], found.concepts, found.prepare)
     galleries = write_galleries(folder, stem, result, pictures)
-    compared, links = _write_comparisons(folder, layer, found)
+    compared, links = write_comparisons(folder, layer, found)
     broken = {f"dissected image {i}": reason for i, reason in enumerate(result.skipped)}
     return DissectionPage(
         title=title,
-        lead=_lead(layer, result, controls),
+        lead=headline(layer, result, controls),
         layer=layer,
         images_seen=result.settings["images"],
         iou_threshold=result.settings["iou_threshold"],
@@ -111,14 +115,12 @@ def _page(
         categories=_categories(result),
         bars=bars,
         controls=controls if len(controls) > 1 else [],
-        layers=list(_rows(DissectionComparison("layer", found.results)))
-        if len(found.results) > 1
-        else [],
+        layers=count_rows(found.results) if len(found.results) > 1 else [],
         pages=pages,
         figures={**layers, **compared},
         units=_units(result, pictures),
         images=images,
-        notes=[*found.notes, *_notes(result, controls)],
+        notes=[*found.notes, *doubts(result, controls)],
         skipped={**broken, **skipped},
         settings={**settings, **files.versions()},
         links={
@@ -130,4 +132,66 @@ def _page(
             **links,
             **({"The explanations, as JSON": EXPLANATIONS_FILE} if images else {}),
         },
+    )
+
+
+def _categories(result: Dissection) -> list[CategoryRow]:
+    count = result.count()
+    return [
+        CategoryRow(
+            category,
+            color,
+            sum(label.category == category for label in result.labels),
+            {
+                shown_name(label): len(units)
+                for label, units in count.concepts.get(category, {}).items()
+            },
+        )
+        for category, color in category_colors(result.categories).items()
+    ]
+
+
+def _units(result: Dissection, pictures: Mapping[int, tuple[Tensor, Tensor]]) -> list[UnitRow]:
+    least = result.settings["iou_threshold"]
+    return [
+        UnitRow(
+            unit.unit,
+            shown_name(unit.label),
+            unit.category,
+            unit.iou,
+            unit.iou > least,
+            [lit_png(*each) for each in zip(*pictures.get(unit.unit, ((), ())), strict=True)],
+        )
+        for unit in sorted(result.units(), key=lambda unit: -unit.iou)
+    ]
+
+
+def _image(folder: Path, index: int, explained: Explained) -> DissectedImage:
+    stem = f"{files.MAPS_FOLDER}/{files.file_stem(index, explained.name)}"
+    return DissectedImage(
+        explained.name,
+        picture_png(explained.picture),
+        explained.truth,
+        [_reason(folder, stem, explained.picture, reason) for reason in explained.reasons],
+    )
+
+
+def _reason(folder: Path, stem: str, picture: Tensor, reason: Reason) -> ClassReason:
+    explanation = reason.explanation
+    kind = "predicted" if reason.is_predicted else "true"
+    bars = contributions_png(explanation, class_name=reason.class_name)
+    files.write_bytes(folder / f"{stem}--{kind}.png", bars)
+    maps = {}
+    for place, (concept, heat) in enumerate(reason.maps.items()):
+        png = overlay_png(picture, heat)
+        files.write_bytes(folder / f"{stem}--{kind}-{place}.png", png)
+        maps[shown_name(concept) or _ALL_CONCEPTS] = png
+    return ClassReason(
+        reason.class_name,
+        reason.is_predicted,
+        reason.probability,
+        float(explanation.scores),
+        bool(explanation.is_exact),
+        reason.rows(),
+        maps,
     )

@@ -1,10 +1,8 @@
 """``captum-blackbox dissect``: the layers, what comes about by chance, and predictions."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +11,19 @@ from torchvision.transforms import functional as transforms
 from captum_blackbox.cli import results as files
 from captum_blackbox.cli.dissect_concepts import SCENES, concepts_named
 from captum_blackbox.cli.dissect_explain import Explained, explained_images
-from captum_blackbox.cli.dissect_kept import Dissector, KeptDissections
-from captum_blackbox.cli.dissect_layers import last_layer_with_maps, with_random_weights
+from captum_blackbox.cli.dissect_kept import KeptDissections
+from captum_blackbox.cli.dissect_layers import last_layer_with_maps
 from captum_blackbox.cli.dissect_options import DissectOptions
 from captum_blackbox.cli.dissect_presentation import write_pages
+from captum_blackbox.cli.dissect_runs import dissected
 from captum_blackbox.cli.images import Preparation
 from captum_blackbox.cli.messages import say
 from captum_blackbox.cli.opened_model import OpenedModel, open_model
 from captum_blackbox.cli.options import DEMO, ModelOptions, as_typed
 from captum_blackbox.cli.patterns_attribute import subject_of
 from captum_blackbox.cli.patterns_fit import need_demo
-from captum_blackbox.concepts import Concepts, ShuffledConcepts
-from captum_blackbox.dissection import Dissection, NetworkDissection
-from captum_blackbox.errors import InputError
+from captum_blackbox.dissection import NetworkDissection
+from captum_blackbox.dissection.unit_maps import Preprocess
 
 
 def run_dissect(options: ModelOptions, dissect: DissectOptions, *, out: Path) -> None:
@@ -34,15 +32,16 @@ def run_dissect(options: ModelOptions, dissect: DissectOptions, *, out: Path) ->
     opened = open_model(options)
     if dissect.concepts is None:
         need_demo(opened.spec, "--concepts")
+    size = opened.preparation.size
     explains = bool(dissect.explain) or opened.spec == DEMO
     concepts = concepts_named(
         dissect.concepts or SCENES,
-        size=opened.preparation.size,
+        size=size,
         names=dissect.names,
         colors=dissect.colors,
     )
     prepare = functools.partial(_inputs, opened.preparation)
-    grey = torch.full((1, 3, *concepts.image_size), 0.5)
+    grey = torch.full((1, 3, size, size), 0.5)
     network = opened.network(prepare(grey), what="units", gives_scores=explains)
     layers = dissect.layer or [_last_layer(network, prepare(grey))]
     kept = KeptDissections(
@@ -50,7 +49,7 @@ def run_dissect(options: ModelOptions, dissect: DissectOptions, *, out: Path) ->
     )
     of_network = functools.partial(_dissection, dissect, prepare)
     layers = list(of_network(network, layers).layers)  # refuses unknown ones before any work
-    found = dissected(dissect, network, layers, concepts, of_network, kept)
+    found = dissected(dissect, network, layers, concepts, of_network, prepare, kept)
     explained, skipped = _explained(opened, dissect, found.dissections[layers[-1]], explains)
     page = write_pages(
         out,
@@ -61,10 +60,8 @@ def run_dissect(options: ModelOptions, dissect: DissectOptions, *, out: Path) ->
         settings={
             "command": "dissect",
             **as_typed(options, dissect),
-            "images": f"{found.results[layers[0]].settings['images']} dissected",
-            "preparation": f"resized to a square, then {opened.preparation}"
-            if dissect.concepts
-            else str(opened.preparation),
+            "images": f"{len(concepts)}, resized to {size} × {size} pixels",
+            "preparation": str(opened.preparation),
             "device": str(opened.device),
         },
     )
@@ -86,9 +83,9 @@ def _last_layer(network: nn.Module, inputs: Tensor) -> str:
 
 def _dissection(
     dissect: DissectOptions,
-    prepare: Any,
+    prepare: Preprocess,
     network: nn.Module,
-    layers: str | Sequence[str],  # noqa: ANN401
+    layers: str | Sequence[str],
 ) -> NetworkDissection:
     return NetworkDissection(
         network,

@@ -13,6 +13,8 @@ from captum_blackbox.cli.dissect_options import DissectOptions
 from captum_blackbox.cli.messages import say
 from captum_blackbox.concepts import Concepts, ShuffledConcepts
 from captum_blackbox.dissection import Dissection, NetworkDissection
+from captum_blackbox.dissection.layer_dissector import LayerDissector
+from captum_blackbox.dissection.unit_maps import Preprocess
 from captum_blackbox.errors import InputError
 
 TRAINED, SHUFFLED, RANDOM = "this network", "labels of other images", "random weights"
@@ -32,6 +34,7 @@ class Dissected:
         rotations: Layer → how far its basis is turned → dissection; empty without ``--rotate``.
         concepts: What was asked.
         dissections: Layer → the object that knows its masks.
+        prepare: Images in [0, 1] → what the network takes.
         notes: Doubts.
     """
 
@@ -40,6 +43,7 @@ class Dissected:
     rotations: Mapping[str, Mapping[float, Dissection]]
     concepts: Concepts
     dissections: Mapping[str, NetworkDissection]
+    prepare: Preprocess
     notes: Sequence[str] = ()
 
 
@@ -49,11 +53,25 @@ def dissected(
     layers: Sequence[str],
     concepts: Concepts,
     of_network: OfNetwork,
+    prepare: Preprocess,
     kept: KeptDissections,
 ) -> Dissected:
+    """Dissect the layers, and all that they are compared with.
+
+    Args:
+        dissect: What was said about it.
+        network: The network.
+        layers: Their names.
+        concepts: What is asked.
+        of_network: See :data:`OfNetwork`.
+        prepare: Images in [0, 1] → what the network takes.
+        kept: Where results are.
+    """
     own: Dissector = functools.partial(of_network, network)
     results = kept.results(own, layers, concepts)
-    dissections = {layer: own(layer).use(result) for layer, result in results.items()}
+    dissections = {layer: of_network(network, layer) for layer in layers}
+    for layer, dissection in dissections.items():
+        dissection.use(results[layer])
     runs, notes = {TRAINED: results}, []
     if dissect.controls:
         say("dissecting with the labels of other images")
@@ -68,12 +86,8 @@ def dissected(
     turns = {0.0: results}
     for alpha in _ALPHAS if dissect.rotate else ():
         say(f"dissecting in a basis turned by {alpha:g}")
-        turns[alpha] = kept.results(
-            lambda layer, alpha=alpha: own(layer).rotate(alpha, dissect.seed),
-            layers,
-            concepts,
-            f"rotation-{alpha:g}",
-        )
+        turned = functools.partial(_turned, own, alpha, dissect.seed)
+        turns[alpha] = kept.results(turned, layers, concepts, f"rotation-{alpha:g}")
     return Dissected(
         results,
         {layer: {name: run[layer] for name, run in runs.items()} for layer in layers},
@@ -82,5 +96,10 @@ def dissected(
         else {},
         concepts,
         dissections,
+        prepare,
         notes,
     )
+
+
+def _turned(own: Dissector, alpha: float, seed: int, layers: str | Sequence[str]) -> LayerDissector:
+    return own(layers).rotate(alpha, seed)

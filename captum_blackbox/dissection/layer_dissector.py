@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,9 @@ class LayerDissector:
         if not 0 <= alpha <= 1:
             raise InputError(f"alpha is between 0 and 1, got {alpha}")
         rotated = self.changed()
-        rotated._rotation = lambda units: fractional_rotation(random_rotation(units, seed), alpha)  # noqa: SLF001
+        rotated._rotation = cache(  # noqa: SLF001
+            lambda units: fractional_rotation(random_rotation(units, seed), alpha)
+        )
         rotated._rotation_identity = {"alpha": float(alpha), "seed": seed}  # noqa: SLF001
         return rotated
 

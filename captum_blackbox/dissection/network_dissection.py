@@ -170,8 +170,9 @@ class NetworkDissection(LayerDissector, Attribution):
                 shape of the input.
 
         Returns:
-            ``(N, 1, H, W)``, or ``(N, C, H, W)`` with ``expand_to_input``: contributions to the score by cell of the layer, laid over the image
-            as ``upsample`` says. A tuple for a tuple.
+            Contributions to the score by cell of the layer, laid over the image as ``upsample``
+            says: ``(N, 1, H, W)``, or ``(N, C, H, W)`` with ``expand_to_input``. A tuple for a
+            tuple.
 
         Raises:
             InputError: The layer is not dissected yet, or no unit has the concept.

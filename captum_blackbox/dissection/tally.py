@@ -107,7 +107,7 @@ class Tally(Statistic):
         """Count a batch of images, all of whose lit pixels are in ``lit``."""
         images, labels = batch.whole.shape
         size = batch.pixels.shape[2]
-        areas = torch.zeros_like(self.activation[:, 0]).expand(images, -1).flatten()
+        areas = self.activation.new_zeros(images * self.units)
         under_mask = areas.new_zeros(len(areas), self.categories + 1, dtype=torch.bool)
         category_of = torch.cat([self.label_categories.new_zeros(1), self.label_categories + 1])
         for some in _enough_at_a_time(lit):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from captum_blackbox.dissection.field_map import anchors, field_map
 from captum_blackbox.dissection.options import Rotation, Upsample
 from captum_blackbox.dissection.upsampling import Axis, anchored_axis, resized_axis, zero_grid_axis
-from captum_blackbox.errors import InputError, LayerError
+from captum_blackbox.errors import LayerError
 from captum_blackbox.hooks import captured, evaluating, out_of_place
 
 Preprocess: TypeAlias = Callable[[Tensor], Tensor]
@@ -50,7 +50,6 @@ class UnitMaps:
         self._preprocess = preprocess
         self._reshape_transform = reshape_transform
         self._rotation = rotation
-        self._matrices: dict[int, Tensor] = {}
 
     def inputs(self, images: Tensor) -> Tensor:
         """Return what the model is given for images ``(N, 3, H, W)`` in [0, 1]."""
@@ -134,12 +133,5 @@ class UnitMaps:
         if self._rotation is None:
             return maps
         units = maps.shape[1]
-        if units not in self._matrices:
-            self._matrices[units] = self._rotation(units)
-        matrix = self._matrices[units].to(maps)
-        if matrix.shape != (units, units):
-            raise InputError(
-                f"the rotation is {tuple(matrix.shape)}, expected ({units}, {units}), as many rows "
-                "as the layer has units"
-            )
+        matrix = self._rotation(units).to(maps)
         return torch.einsum("uv,nvhw->nuhw", matrix, maps)

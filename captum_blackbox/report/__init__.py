@@ -1,7 +1,23 @@
 """Pictures, figures and pages of results; the only package that draws."""
 
 from captum_blackbox.report.comparison import Difference, paired_difference
+from captum_blackbox.report.contributions import (
+    ContributionRow,
+    contribution_rows,
+    contributions_png,
+)
 from captum_blackbox.report.curves import degradation_png, game_png, layers_png, loss_png
+from captum_blackbox.report.dissection_page import (
+    CategoryRow,
+    ClassReason,
+    CountRow,
+    DissectedImage,
+    DissectionPage,
+    UnitRow,
+    render_dissection,
+)
+from captum_blackbox.report.dissections import comparison_bars_png, comparison_lines_png
+from captum_blackbox.report.lit_picture import lit_png
 from captum_blackbox.report.overlay import heat_png, overlay_png, picture_png
 from captum_blackbox.report.page import (
     ExplainedImage,
@@ -21,10 +37,22 @@ from captum_blackbox.report.patterns_page import (
 )
 from captum_blackbox.report.quality import quality_png
 from captum_blackbox.report.signals import attribution_png, montage_png, signal_png
+from captum_blackbox.report.units import (
+    category_colors,
+    detector_bars_png,
+    shown_name,
+    unit_gallery_png,
+)
 
 __all__ = [
+    "CategoryRow",
+    "ClassReason",
+    "ContributionRow",
+    "CountRow",
     "DegradationSummary",
     "Difference",
+    "DissectedImage",
+    "DissectionPage",
     "ExplainedImage",
     "ExplanationPage",
     "LayerResult",
@@ -34,11 +62,19 @@ __all__ = [
     "PatternsMap",
     "PatternsPage",
     "StudentSummary",
+    "UnitRow",
     "attribution_png",
+    "category_colors",
+    "comparison_bars_png",
+    "comparison_lines_png",
+    "contribution_rows",
+    "contributions_png",
     "degradation_png",
+    "detector_bars_png",
     "game_png",
     "heat_png",
     "layers_png",
+    "lit_png",
     "loss_png",
     "montage_png",
     "overlay_png",
@@ -46,6 +82,9 @@ __all__ = [
     "picture_png",
     "quality_png",
     "render",
+    "render_dissection",
     "render_patterns",
+    "shown_name",
     "signal_png",
+    "unit_gallery_png",
 ]
