@@ -208,7 +208,7 @@ class LayerDissector:
         masks = torch.zeros(len(inputs), len(chosen), size[0] * size[1], dtype=torch.bool)
         for lit in lit_pixels(ActiveCells.above(limits, maps), limits, *axes):
             masks[lit.images.cpu(), lit.units.cpu(), lit.pixels.cpu()] = True
-        return masks.unflatten(2, size)
+        return masks.view(len(inputs), len(chosen), *size)
 
     @property
     def layer(self) -> str:
