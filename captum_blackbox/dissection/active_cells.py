@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from captum_blackbox.statistics import places_above
+
 
 @dataclass(frozen=True)
 class ActiveCells:
@@ -38,8 +40,7 @@ class ActiveCells:
             (tensor([3], dtype=torch.int32), tensor([2., 5., 5.]))
         """
         units, height, width = maps.shape[1:]
-        found = (maps > bound[:, None, None]).flatten().nonzero()[:, 0]
-        before, place = found // (height * width), found % (height * width)
+        before, place = places_above(maps.flatten(2), bound)
         around = torch.arange(-1, 2, device=maps.device)
         rows = (place.div(width, rounding_mode="floor")[:, None] + around).clamp_(0, height - 1)
         columns = (place.remainder(width)[:, None] + around).clamp_(0, width - 1)

@@ -1,13 +1,15 @@
 """Active cells of past batches, kept so that the network need not run on them again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
 from captum_blackbox.dissection.active_cells import ActiveCells
 
 _DENSEST = 0.1  # share of active cells above which running the network again costs less
-_GROWTH = 1.25  # what is kept has to grow by this before cells are dropped again
+_SMALL = 16 << 20  # bytes that are not worth a look for what can be dropped
+_GROWTH = 1.5  # what is kept may grow by this before the next look
+_PATIENCE = 16  # where nothing can be dropped: one look in so many batches, growing with them
 _NAMES = ("images", "units", "places", "values")
 
 
@@ -25,27 +27,42 @@ class CellStore:
         self._batches: dict[int, ActiveCells] = {}
         self._unsaved: list[int] = []
         self._bytes = 0
-        self._worth_a_look = 0.0  # bytes from which forgetting can make room
+        self._after_look = 0  # bytes that were left when cells were last dropped
+        self._asked, self._asked_at_look = 0, 0
 
-    def keep(self, batch: int, cells: ActiveCells, total: int, bound: Tensor) -> None:
-        """Keep the cells of a batch that are above the bound, if they are few of the ``total``."""
+    def keep(
+        self, batch: int, cells: ActiveCells, total: int, bound: Callable[[], Tensor]
+    ) -> None:
+        """Keep the active cells of a batch, if they are few of its ``total``.
+
+        Where there is no room, those are dropped that a risen ``bound`` has overtaken.
+        """
+        self._asked += 1
         if len(cells) > _DENSEST * total or self.most_bytes == 0:
             return
         cells = cells.to("cpu")
-        needed = _bytes(cells)
-        if self._bytes + needed > self.most_bytes and self._bytes >= self._worth_a_look:
-            self._forget_below(bound.cpu())
-        if self._bytes + needed <= self.most_bytes:
+        after = self._bytes + _bytes(cells)
+        if after > self._next_look:
+            self._forget_below(bound().cpu())
+        if self._bytes + _bytes(cells) <= self.most_bytes:
             self._batches[batch] = cells
             self._unsaved.append(batch)
-            self._bytes += needed
+            self._bytes += _bytes(cells)
+
+    @property
+    def _next_look(self) -> int | float:
+        """How many bytes to reach before it is worth looking for cells to drop."""
+        if self._asked - self._asked_at_look > max(_PATIENCE, self._asked // _PATIENCE):
+            return self.most_bytes
+        full = max(self.most_bytes, self._after_look + self.most_bytes // _PATIENCE)
+        return min(full, max(_SMALL, _GROWTH * self._after_look))
 
     def _forget_below(self, bound: Tensor) -> None:
-        """Drop the cells that a risen bound has overtaken."""
+        """Drop the cells that a risen bound has overtaken; those above it never grow in number."""
         for batch, cells in self._batches.items():
             self._batches[batch] = cells.still_above(bound)
         self._bytes = sum(map(_bytes, self._batches.values()))
-        self._worth_a_look = _GROWTH * self._bytes
+        self._after_look, self._asked_at_look = self._bytes, self._asked
 
     def find(self, batch: int) -> ActiveCells | None:
         """Return the cells of a batch if they were kept."""

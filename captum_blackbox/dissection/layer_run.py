@@ -82,9 +82,10 @@ class LayerRun:
         except InputError as error:
             raise InputError(f"layer {self.name!r}: {error}") from error
         self.best.update(maps.amax((2, 3)), numbers)
-        if isinstance(self.top, TopFraction) and bool(self.top.bound.isfinite().all()):
-            bound = self.top.bound.to(maps)
-            self.store.keep(batch, ActiveCells.above(bound, maps), maps.numel(), bound)
+        top = self.top
+        if isinstance(top, TopFraction) and bool(top.bound.isfinite().all()):
+            cells = ActiveCells.above(top.bound, maps)
+            self.store.keep(batch, cells, maps.numel(), top.tight_bound)
 
     def _watch_values(self, maps: Tensor) -> None:
         if isinstance(self.top, TopFraction):

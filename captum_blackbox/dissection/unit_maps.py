@@ -63,7 +63,6 @@ class UnitMaps:
         """Return layer name → maps ``(N, units, h, w)`` for images in [0, 1]."""
         return self.of_inputs(self.inputs(images))
 
-    @torch.no_grad()
     def of_inputs(self, inputs: Tensor) -> dict[str, Tensor]:
         """Return layer name → maps ``(N, units, h, w)``, float32 at least, for model inputs.
 
@@ -71,7 +70,8 @@ class UnitMaps:
             LayerError: A layer did not run, or its output is no such maps.
         """
         with (
-            torch.inference_mode(mode=False),
+            torch.inference_mode(mode=False),  # which turns gradients on
+            torch.no_grad(),
             evaluating(self._model),
             out_of_place(self._model),
             captured(self._layers, copy=True) as seen,

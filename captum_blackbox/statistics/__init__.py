@@ -1,5 +1,6 @@
 """One pass over data: update, merge, state, compute."""
 
+from captum_blackbox.statistics.above import places_above
 from captum_blackbox.statistics.across_processes import (
     failing_together,
     merge_across_processes,
@@ -31,5 +32,6 @@ __all__ = [
     "TopImages",
     "failing_together",
     "merge_across_processes",
+    "places_above",
     "this_process",
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_blackbox.errors import ArtifactError, InputError
+from captum_blackbox.statistics.above import places_above
 from captum_blackbox.statistics.running import Statistic, check_names
 
 Interpolation: TypeAlias = Literal["linear", "higher"]
@@ -65,6 +66,11 @@ class TopFraction(Statistic):
         """
         return self._bound
 
+    def tight_bound(self) -> Tensor:
+        """Return the highest :attr:`bound` that follows from what was seen, ``(units,)``."""
+        self._compact()
+        return self._bound
+
     def empty(self) -> "TopFraction":
         """Return one of the same capacity that has seen nothing."""
         return TopFraction(self.capacity, self.dtype)
@@ -116,8 +122,8 @@ class TopFraction(Statistic):
 
     def _take_above_bound(self, values: Tensor) -> None:
         units = values.shape[1]
-        above = (values > self._bound[:, None]).flatten().nonzero()[:, 0]
-        unit = above.div(values.shape[2], rounding_mode="floor").remainder_(units)
+        row, place = places_above(values, self._bound)
+        unit = row % units
         found = torch.bincount(unit, minlength=units)
         most = int(found.max())
         if most > self.capacity:
@@ -126,9 +132,9 @@ class TopFraction(Statistic):
         if int((self._filled + found).max()) > self._kept.shape[1]:
             self._compact()
         order = unit.argsort()
-        unit, above = unit[order], above[order]
+        unit, above = unit[order], (row * values.shape[2] + place)[order]
         within = torch.arange(len(unit), device=unit.device) - (found.cumsum(0) - found)[unit]
-        self._kept[unit, self._filled[unit] + within] = values.flatten()[above]
+        self._kept[unit, self._filled[unit] + within] = values.flatten().index_select(0, above)
         self._filled += found
 
     def _compact(self) -> None:
