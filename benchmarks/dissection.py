@@ -145,7 +145,7 @@ def layer_races(
 
 def run_race(
     name: str, model: nn.Module, layers: list[str], concepts: Concepts, batch: int, settings: dict
-) -> dict:
+) -> tuple[dict, dict]:
     """Race a whole dissection of some layers together; images and masks are in memory."""
     images = torch.stack([concepts.image(n) for n in range(len(concepts))])
     inputs = [normalised(each).to(settings["device"]) for each in images.split(batch)]
@@ -167,13 +167,14 @@ def run_race(
             "batch": batch,
         },
     )
-    if settings["device"] == "cpu":
-        row["peak_megabytes"] = {
-            "forward": round(peak(_forwards(model, inputs))),
-            "dissect": round(peak(run)),
-        }
-        print(row["peak_megabytes"], flush=True)
-    return row
+    memory = {
+        "work": "peak memory of a whole dissection",
+        "setting": row["setting"],
+        "forward": round(peak(_forwards(model, inputs))),
+        "dissect": round(peak(run)),
+    }
+    print(memory, flush=True)
+    return row, memory
 
 
 @torch.no_grad()
@@ -257,13 +258,18 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     warnings.simplefilter("ignore")
     settings = {"rounds": given.rounds, "device": given.device}
-    rows = []
+    rows, memory = [], []
     for name, model, layers, concepts, batch in subjects(given.device):
         model.requires_grad_(False)
         for layer in layers:
             rows += layer_races(name, model, layer, concepts, batch, settings)
-        rows.append(run_race(name, model, layers, concepts, batch, settings))
-    print(save("dissection", given.device, result("dissection", given.device, rows, given.rounds)))
+        row, held = run_race(name, model, layers, concepts, batch, settings)
+        rows.append(row)
+        memory.append(held)
+    content = result("dissection", given.device, rows, given.rounds)
+    if given.device == "cpu":
+        content["memory"] = memory
+    print(save("dissection", given.device, content))
 
 
 if __name__ == "__main__":

@@ -105,6 +105,65 @@ def degradation(record: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def controls(record: Mapping[str, Any]) -> Figure:
+    """Return unique detectors on the way to a random basis, layer by layer, beside chance."""
+    layers = list(record["runs"]["trained"]["layers"])
+    figure = Figure(figsize=(2.6 * len(layers), 3), layout="constrained")
+    panels = figure.subplots(1, len(layers), sharey=True)
+    for axes, layer in zip(panels, layers, strict=True):
+        found: dict[str, dict[float, list[int]]] = {}
+        for run in record["runs"].values():
+            kind = "rotated" if run["kind"] == "trained" else run["kind"]
+            at = found.setdefault(kind, {}).setdefault(run.get("alpha", 0.0), [])
+            at.append(run["layers"][layer]["unique"])
+        rotated = dict(sorted(found.pop("rotated").items()))
+        means = [sum(each) / len(each) for each in rotated.values()]
+        axes.plot(list(rotated), means, ".-", color=BARS, label="rotated")
+        low, high = ([pick(each) for each in rotated.values()] for pick in (min, max))
+        axes.fill_between(list(rotated), low, high, color=BARS, alpha=0.2, linewidth=0)
+        for (kind, at), style in zip(found.items(), ("--", ":"), strict=True):
+            values = at[0.0]
+            axes.axhline(sum(values) / len(values), color=EVEN, linestyle=style, label=kind)
+        axes.set_title(layer, fontsize=9)
+        axes.set_xlabel("rotation α")
+        axes.set_ylim(bottom=0)
+        _tidy(axes)
+    panels[0].set_ylabel("unique detectors")
+    panels[-1].legend(fontsize=7)
+    figure.suptitle(record["subject"], fontsize=10)
+    return figure
+
+
+def training(record: Mapping[str, Any]) -> Figure:
+    """Return unique detectors over the steps of training, and those of other recipes."""
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    steps, recipes = figure.subplots(1, 2, width_ratios=(2, 3))
+    by_kind: dict[str, list[Mapping[str, Any]]] = {}
+    for run in record["runs"].values():
+        by_kind.setdefault(run["kind"], []).append(run["steps"])
+    shift = {"last but one": -0.2, "last": 0.2}
+    for (block, offset), color in zip(shift.items(), (BARS, BETTER), strict=True):
+        for run in next(iter(by_kind.values())):
+            numbers = [each["layers"][block]["unique"] for each in run.values()]
+            steps.plot([int(step) for step in run], numbers, ".-", color=color, alpha=0.7)
+        for row, runs in enumerate(by_kind.values()):
+            ends = [list(run.values())[-1]["layers"][block]["unique"] for run in runs]
+            mean = sum(ends) / len(ends)
+            label = f"{block} block" if row == 0 else None
+            recipes.barh(row + offset, mean, height=0.36, color=color, label=label)
+            recipes.plot(ends, [row + offset] * len(ends), "|", color="black", markersize=7)
+    recipes.set_yticks(range(len(by_kind)), list(by_kind))
+    recipes.invert_yaxis()
+    recipes.set_xlabel("unique detectors after training")
+    recipes.legend(fontsize=7)
+    steps.set_xlabel("step of training")
+    steps.set_ylabel("unique detectors")
+    for axes in (steps, recipes):
+        _tidy(axes)
+    figure.suptitle(f"{record['subject']}; each seed", fontsize=10)
+    return figure
+
+
 def _color(found: Mapping[str, float], *, lower_is_better: bool) -> str:
     if found["low"] <= 0 <= found["high"]:
         return EVEN
@@ -142,11 +201,23 @@ def draw_estimators(path: Path) -> None:
         print(target)
 
 
+def draw_units(path: Path) -> None:
+    """Draw the figure of a file about units."""
+    record = json.loads(path.read_text())
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    make = training if path.stem == "units-training" else controls
+    target = FIGURES / f"{path.stem}.png"
+    make(record).savefig(target, dpi=100, metadata={"Software": None})
+    print(target)
+
+
 def main() -> None:
     for path in sorted(RESULTS.glob("claims-*.json")):
         draw(path)
     for path in sorted(RESULTS.glob("estimators-*.json")):
         draw_estimators(path)
+    for path in sorted(RESULTS.glob("units-*.json")):
+        draw_units(path)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import units_tables
 from harness import RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
-SPEED_SUITES = ("grad_cam", "deletion", "distillation", "patterns", "importing")
+SPEED_SUITES = ("grad_cam", "deletion", "distillation", "patterns", "dissection", "importing")
 DATASETS = ("demo", "cifar", "imagenet")
 REFERENCE = "last layer"
 # What the README of the project shows; results/README.md shows everything.
@@ -23,6 +24,7 @@ MEASURES = {
 
 
 SUBJECTS = ("squeezenet", "mobilenet", "cifar", "demo")
+DISSECTED = ("scenes", "squeezenet", "mobilenet")
 SHOWN_ESTIMATORS = {
     "random": "random",
     "S_w (filter)": "S_w, filter",
@@ -76,6 +78,15 @@ def estimators() -> str:
     ]
     falls = [[f"AOPC, {name}", *(_fall(each, name) for each in records)] for name in names]
     return table(header, quality + falls) + "\n\n" + _how_to_read_estimators()
+
+
+def units() -> str:
+    """Return how many concepts the units of each layer detect, beside the controls."""
+    return units_tables.short(_dissected(), table)
+
+
+def _dissected() -> list[dict[str, Any]]:
+    return [record for name in DISSECTED for record in read(f"units-{name}.json")]
 
 
 def _mean_quality(record: Mapping[str, Any], name: str) -> str:
@@ -150,6 +161,8 @@ def everything() -> str:
                 f"![Quality of the estimators](figures/{record['suite']}-quality.png)",
                 f"![Degradation](figures/{record['suite']}-degradation.png)",
             ]
+    parts += ["## What units stand for"]
+    parts += units_tables.sections(_dissected(), read("units-training.json"), table)
     return "\n\n".join(parts) + "\n"
 
 
@@ -164,10 +177,10 @@ def replaced(text: str, name: str, content: str) -> str | None:
 
 
 def _speed_lines(row: Mapping[str, Any]) -> Iterator[list[str]]:
-    shown = ("network", "student", "batch", "size")
+    shown = ("network", "layer", "student", "batch", "size")
     setting = ", ".join(
         str(row["setting"][key])
-        if key in ("network", "student")
+        if key in ("network", "layer", "student")
         else f"{key} {row['setting'][key]}"
         for key in shown
         if key in row["setting"]
@@ -193,6 +206,10 @@ def _memory(suite: Mapping[str, Any]) -> str:
     rows = []
     for row in suite["memory"]:
         setting = ", ".join(str(value) for value in row["setting"].values())
+        if "dissect" in row:
+            work = f"{row['work']}: {setting}"
+            rows.append([work, str(row["forward"]), f"**{row['dissect']}**", "–", "–"])
+            continue
         for kind in ("positive", "all regimes"):
             verdict = "met" if row[kind] <= row["goal"] else "**missed**"
             rows.append(
@@ -285,9 +302,12 @@ def _how_to_read() -> str:
     )
 
 
+SECTIONS = {"speed": speed, "claims": claims, "estimators": estimators, "units": units}
+
+
 def main() -> None:
     text = README.read_text() if README.exists() else ""
-    for name, make in (("speed", speed), ("claims", claims), ("estimators", estimators)):
+    for name, make in SECTIONS.items():
         content = make()
         changed = replaced(text, name, content)
         if changed is None:

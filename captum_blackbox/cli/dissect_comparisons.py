@@ -12,6 +12,7 @@ from captum_blackbox.report import CountRow, comparison_bars_png, comparison_lin
 LAYERS_FILE = "layers"
 _FEW_IMAGES = 1000
 _MOSTLY_CHANCE = 0.5  # of the detectors
+_MOST_UNITS = 0.95
 _CHANCES = {
     SHUFFLED: "{} with the labels of other images",
     RANDOM: "{} in the same network with random weights",
@@ -72,6 +73,13 @@ def write_comparisons(
         links["The rotations, as CSV"] = f"{stem}.csv"
         figures["Unique detectors while the units are mixed into a random basis"] = png
     return figures, links
+
+
+def chance_iou(controls: Mapping[str, Dissection]) -> float | None:
+    """Return what the best IoU of one unit in twenty exceeds with the labels of other images."""
+    if SHUFFLED not in controls:
+        return None
+    return float(controls[SHUFFLED].iou.amax(1).quantile(_MOST_UNITS))
 
 
 def headline(layer: str, result: Dissection, controls: Sequence[CountRow]) -> str:

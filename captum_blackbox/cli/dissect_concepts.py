@@ -77,7 +77,8 @@ def _broden(spec: str, place: str, size: int) -> Concepts:
 def _voc(spec: str, place: str, size: int) -> Concepts:
     from torchvision.datasets import VOCSegmentation
 
-    root, year, split = (*place.split(":"), "", "")[:3]
+    root, _, rest = place.partition(":")
+    year, _, split = rest.partition(":")
     return _from_torchvision(
         lambda: VOCSegmentation(_folder(spec, root), year=year or "2012", image_set=split or "val"),
         spec,

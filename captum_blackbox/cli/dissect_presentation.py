@@ -7,6 +7,7 @@ from torch import Tensor
 
 from captum_blackbox.cli import results as files
 from captum_blackbox.cli.dissect_comparisons import (
+    chance_iou,
     count_rows,
     doubts,
     headline,
@@ -25,7 +26,6 @@ from captum_blackbox.report import (
     DissectionPage,
     UnitRow,
     category_colors,
-    contributions_png,
     detector_bars_png,
     lit_png,
     overlay_png,
@@ -35,6 +35,10 @@ from captum_blackbox.report import (
 )
 
 PAGE_FILE, EXPLANATIONS_FILE = "index.html", "explanations.json"
+_EXPLANATION_LINKS = {
+    "What all concepts add to the predictions, as JSON": EXPLANATIONS_FILE,
+    "The maps, as PNG": f"{files.MAPS_FOLDER}/",
+}
 _ALL_CONCEPTS = "all concepts"
 
 
@@ -120,6 +124,7 @@ def _page(
         figures={**layers, **compared},
         units=_units(result, pictures),
         images=images,
+        chance_iou=chance_iou(found.controls[layer]),
         notes=[*found.notes, *doubts(result, controls)],
         skipped={**broken, **skipped},
         settings={**settings, **files.versions()},
@@ -130,7 +135,7 @@ def _page(
             "The bars, as PNG": f"{stem}--bars.png",
             **galleries,
             **links,
-            **({"The explanations, as JSON": EXPLANATIONS_FILE} if images else {}),
+            **(_EXPLANATION_LINKS if images else {}),
         },
     )
 
@@ -179,8 +184,6 @@ def _image(folder: Path, index: int, explained: Explained) -> DissectedImage:
 def _reason(folder: Path, stem: str, picture: Tensor, reason: Reason) -> ClassReason:
     explanation = reason.explanation
     kind = "predicted" if reason.is_predicted else "true"
-    bars = contributions_png(explanation, class_name=reason.class_name)
-    files.write_bytes(folder / f"{stem}--{kind}.png", bars)
     maps = {}
     for place, (concept, heat) in enumerate(reason.maps.items()):
         png = overlay_png(picture, heat)

@@ -60,6 +60,8 @@ def run_dissect(options: ModelOptions, dissect: DissectOptions, *, out: Path) ->
         settings={
             "command": "dissect",
             **as_typed(options, dissect),
+            "--concepts": dissect.concepts or SCENES,
+            "--layer": " ".join(layers),
             "images": f"{len(concepts)}, resized to {size} × {size} pixels",
             "preparation": str(opened.preparation),
             "device": str(opened.device),

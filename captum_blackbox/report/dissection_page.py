@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from captum_blackbox.report.contributions import ContributionRow
 from captum_blackbox.report.html import filled
 
+_DOTS_PER_PIXEL = 1.6
 TEMPLATE = "dissection.html.jinja"
 
 
@@ -142,6 +143,7 @@ class DissectionPage:
         figures: Caption → PNG, of what is compared.
         units: All of them, the best first.
         images: Explained; may be empty.
+        chance_iou: What the IoU of one unit in twenty exceeds with the labels of other images.
         notes: Doubts, shown on top.
         skipped: File → why it was left out.
         settings: What was run and with which versions.
@@ -164,10 +166,17 @@ class DissectionPage:
     figures: Mapping[str, bytes]
     units: Sequence[UnitRow]
     images: Sequence[DissectedImage]
+    chance_iou: float | None = None
     notes: Sequence[str] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def bars_width(self) -> int:
+        """Width of the bars on the page, in CSS pixels: letters as large as the text's."""
+        width = int.from_bytes(self.bars[16:20])  # where a PNG has it
+        return round(width / _DOTS_PER_PIXEL)
 
     @property
     def gallery(self) -> list[UnitRow]:
