@@ -126,9 +126,9 @@ def controls(record: Mapping[str, Any]) -> Figure:
             axes.axhline(sum(values) / len(values), color=EVEN, linestyle=style, label=kind)
         axes.set_title(layer, fontsize=9)
         axes.set_xlabel("rotation α")
-        axes.set_ylim(bottom=0)
         _tidy(axes)
     panels[0].set_ylabel("unique detectors")
+    panels[0].set_ylim(bottom=0)
     panels[-1].legend(fontsize=7)
     figure.suptitle(record["subject"], fontsize=10)
     return figure

@@ -240,9 +240,9 @@ def local(subject: Subject) -> dict[str, Any]:
         "scenes": len(fresh),
         "explained": len(shares),
         "residual": {"mean": _mean(residuals, 9), "largest": round(max(residuals), 9)},
-        "support from the object's own concepts": _mean(shares),
-        "the same of another object's": _mean(others),
-        "opposition from the object's own concepts": _mean(opposing),
+        "own support": _mean(shares),
+        "support of another": _mean(others),
+        "own opposition": _mean(opposing),
         "largest supporter is one of its own": _mean(first),
     }
 

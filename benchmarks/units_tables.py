@@ -11,14 +11,14 @@ CONTROLS = {
     "random weights": "untrained",
     "shuffled masks": "masks shuffled",
 }
+HEADER = ("unique detectors (detectors), mean of best IoU", "layer", *CONTROLS.values())
 CATEGORIES = ("object", "part", "color", "texture")
 
 
 def short(records: Sequence[Record], table: MakeTable) -> str:
     """Return what the README of the project shows."""
-    header = ["unique detectors (detectors)", "layer", *CONTROLS.values()]
     rows = [each for record in records for each in _layers(record, "layers")]
-    return f"{table(header, rows)}\n\n{how_to_read()}"
+    return f"{table(HEADER, rows)}\n\n{how_to_read()}"
 
 
 def sections(
@@ -34,12 +34,11 @@ def sections(
             f"`{record['sha256'][:16]}…`), {settings['quantile']:.1%} of a unit's activations "
             "above its threshold."
         )
-        header = ["unique detectors (detectors), mean of best IoU", "layer", *CONTROLS.values()]
-        rows = _layers(record, "layers", with_iou=True)
+        rows = _layers(record, "layers")
         if "frequent" in settings:
             title = f"concepts on {settings['frequent']} images or more"
-            rows += _layers(record, "frequent", with_iou=True, title=title)
-        yield table(header, rows)
+            rows += _layers(record, "frequent", title)
+        yield table(HEADER, rows)
         yield f"![Rotation and controls](figures/{record['suite']}.png)"
         yield table(
             ["unique detectors, as it is", *_categories(record)], list(_by_category(record))
@@ -55,22 +54,21 @@ def sections(
 def how_to_read() -> str:
     """Return what the numbers mean."""
     return (
-        "Concepts that some unit detects with IoU > 0.04 (units that detect one); controls are "
-        "means of three seeds. Scenes: 1000, with masks of objects, parts, colours and textures. "
-        "Photographs: 100, with panoptic masks and the colours of their pixels. Most things are on "
-        "few of them, so that units detect many by chance: the column of shuffled masks says how "
-        "many."
+        "Concepts that some unit detects with IoU > 0.04 (units that detect one), and the mean of "
+        "the units' best IoU; rotated, untrained and shuffled are means of three seeds. Scenes: "
+        "1000, with masks of objects, parts, colours and textures. Photographs: 100, with panoptic "
+        "masks and the colours of their pixels. Most things are on few of these, so that units "
+        "match many by chance: the column of shuffled masks says how many. MobileNet's layers are "
+        "linear or taken before ReLU6; a layer without a nonlinearity has no basis of its own."
     )
 
 
-def _layers(
-    record: Record, which: str, *, with_iou: bool = False, title: str | None = None
-) -> list[list[str]]:
+def _layers(record: Record, which: str, title: str | None = None) -> list[list[str]]:
     rows = []
     for number, layer in enumerate(record["runs"]["trained"][which]):
         name = (title or record["subject"]) if number == 0 else ""
         found = [[run[which][layer] for run in _of(record, kind)] for kind in CONTROLS]
-        rows.append([name, f"`{layer}`", *(_counts(each, with_iou=with_iou) for each in found)])
+        rows.append([name, f"`{layer}`", *(_counts(each) for each in found)])
     return rows
 
 
@@ -79,13 +77,13 @@ def _of(record: Record, kind: str, alpha: float = 1.0) -> list[Record]:
     return [run for run in every if run["kind"] == kind and run.get("alpha", alpha) == alpha]
 
 
-def _counts(found: Sequence[Record], *, with_iou: bool = False) -> str:
+def _counts(found: Sequence[Record]) -> str:
     digits = 0 if len(found) == 1 else 1
-    text = (
+    return (
         f"{_mean(found, 'unique'):.{digits}f} "
-        f"({_mean(found, 'detectors'):.0f} of {found[0]['units']})"
+        f"({_mean(found, 'detectors'):.0f} of {found[0]['units']}), "
+        f"{_mean(found, 'mean_best_iou'):.3f}"
     )
-    return f"{text}, {_mean(found, 'mean_best_iou'):.3f}" if with_iou else text
 
 
 def _mean(found: Sequence[Record], name: str) -> float:
@@ -118,8 +116,8 @@ def _of_scenes(record: Record, table: MakeTable) -> Iterator[str]:
     right, local = record["accuracy"], record["local"]
     turned = ", ".join(f"{each:.3f}" for each in right["turned and back"].values())
     yield (
-        f"Accuracy on these scenes {right['network']:.3f}; with a layer turned by a random rotation "
-        f"and back {turned}: the same."
+        f"Accuracy on these scenes {right['network']:.3f}; with a layer turned by a random "
+        f"rotation and back {turned}: the same."
     )
     yield "#### Quantile: tight and loose thresholds"
     rows = [
@@ -130,12 +128,12 @@ def _of_scenes(record: Record, table: MakeTable) -> Iterator[str]:
     yield table(["layer", "quantile", "unique", *CATEGORIES, "mean of best IoU"], rows)
     yield "#### Which concepts made a prediction"
     yield (
-        f"`{local['layer']}`, {local['explained']} scenes that are named rightly: contributions and "
-        f"bias miss the logit by {local['residual']['mean']:.1e} on average, by "
+        f"`{local['layer']}`, {local['explained']} scenes that are named rightly: contributions "
+        f"and bias miss the logit by {local['residual']['mean']:.1e} on average, by "
         f"{local['residual']['largest']:.1e} at most. Of what supports the prediction, "
-        f"{local["support from the object's own concepts"]:.1%} comes from units named after the "
-        f"object or one of its parts ({local["the same of another object's"]:.1%} for another "
-        f"object); of what opposes it, {local["opposition from the object's own concepts"]:.1%}. "
+        f"{local['own support']:.1%} comes from units named after the "
+        f"object or one of its parts ({local['support of another']:.1%} for another "
+        f"object); of what opposes it, {local['own opposition']:.1%}. "
         "The concept that supports it most is one of the object's own in "
         f"{local['largest supporter is one of its own']:.1%}."
     )

@@ -238,9 +238,9 @@ for class_name in ("car", "fish"):
 # %% [markdown]
 # ## Your own images and masks
 #
-# A folder of images with a PNG mask of the same name each, or tensors as here; `TorchvisionConcepts`
-# takes segmentation data sets, `BrodenConcepts` Broden itself. `ColorConcepts` adds the colours of
-# the pixels to any of them.
+# A folder of images with a PNG mask of the same name each, as here, or tensors;
+# `TorchvisionConcepts` takes segmentation data sets, `BrodenConcepts` Broden itself.
+# `ColorConcepts` adds the colours of the pixels to any of them.
 
 # %%
 folder = out / "own"

@@ -30,15 +30,13 @@ class CellStore:
         self._after_look = 0  # bytes that were left when cells were last dropped
         self._asked, self._asked_at_look = 0, 0
 
-    def keep(
-        self, batch: int, cells: ActiveCells, total: int, bound: Callable[[], Tensor]
-    ) -> None:
+    def keep(self, batch: int, cells: ActiveCells, total: int, bound: Callable[[], Tensor]) -> None:
         """Keep the active cells of a batch, if they are few of its ``total``.
 
         Where there is no room, those are dropped that a risen ``bound`` has overtaken.
         """
         self._asked += 1
-        if len(cells) > _DENSEST * total or self.most_bytes == 0:
+        if not self.takes(len(cells), total):
             return
         cells = cells.to("cpu")
         after = self._bytes + _bytes(cells)

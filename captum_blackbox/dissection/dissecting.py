@@ -18,7 +18,7 @@ from captum_blackbox.dissection.reading import ImageBatch, OnError, image_batche
 from captum_blackbox.dissection.result import Dissection
 from captum_blackbox.dissection.tally import BatchLabels
 from captum_blackbox.dissection.unit_maps import UnitMaps
-from captum_blackbox.errors import InputError
+from captum_blackbox.errors import DataError, InputError
 from captum_blackbox.statistics import (
     failing_together,
     merge_across_processes,
@@ -78,6 +78,18 @@ def _first_image(concepts: Concepts, on_error: OnError) -> Tensor:
         if len(found.images):
             return found.images
     raise InputError(f"none of the {len(concepts)} images can be read")
+
+
+def _all_again(found: ImageBatch) -> Tensor:
+    """Return images that could be read before; without one, labels would meet other images.
+
+    Raises:
+        DataError: One can no longer be read.
+    """
+    if found.broken:
+        number, reason = next(iter(found.broken.items()))
+        raise DataError(f"image {number} could be read before, and now it cannot: {reason}")
+    return found.images
 
 
 def _digest(inputs: Tensor) -> str:
@@ -176,7 +188,7 @@ class _Run:
             self._broken_labels.update(found.broken)
             maps: Mapping[str, Tensor] = {}
             if number in again:
-                maps = self._unit_maps(next(images).images)
+                maps = self._unit_maps(_all_again(next(images)))
             self._count_batch(number, found.pixels, found.whole, maps)
             if self._checkpoint is not None:
                 self._checkpoint.save_counts(self._layers, self._broken_labels, number + 1)

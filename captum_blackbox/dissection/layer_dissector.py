@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from captum.log import log_usage
@@ -27,6 +27,8 @@ from captum_blackbox.dissection.upsampling import Axis
 from captum_blackbox.errors import InputError
 from captum_blackbox.hooks import Layers, find_layers, unwrapped
 from captum_blackbox.shapes import check_images
+
+Dissector = TypeVar("Dissector", bound="LayerDissector")
 
 
 class LayerDissector:
@@ -141,7 +143,7 @@ class LayerDissector:
             )
         return self.results[layer]
 
-    def use(self, result: Dissection) -> "LayerDissector":
+    def use(self: Dissector, result: Dissection) -> Dissector:
         """Take up a result that was kept, and return this object.
 
         Raises:
@@ -153,7 +155,7 @@ class LayerDissector:
         self.results[result.layer] = result
         return self
 
-    def rotate(self, alpha: float = 1.0, seed: int = 0) -> "LayerDissector":
+    def rotate(self: Dissector, alpha: float = 1.0, seed: int = 0) -> Dissector:
         """Return a dissection of the same layers in a basis turned by a random rotation.
 
         The units are mixed by :math:`Q^{α}`, with :math:`Q` a random rotation: all that the network
@@ -179,10 +181,10 @@ class LayerDissector:
         return rotated
 
     def changed(
-        self,
+        self: Dissector,
         model: nn.Module | None = None,
         **settings: Any,
-    ) -> "LayerDissector":
+    ) -> Dissector:
         """Return a dissection of the same layers with another network or other settings."""
         changed = copy.copy(self)
         changed.settings = replace(self.settings, **settings)

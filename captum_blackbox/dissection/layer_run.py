@@ -83,7 +83,8 @@ class LayerRun:
             raise InputError(f"layer {self.name!r}: {error}") from error
         self.best.update(maps.amax((2, 3)), numbers)
         top = self.top
-        if isinstance(top, TopFraction) and bool(top.bound.isfinite().all()):
+        # While the bound is young, most cells are above it: not worth listing.
+        if isinstance(top, TopFraction) and self.store.takes(top.capacity, top.count):
             cells = ActiveCells.above(top.bound, maps)
             self.store.keep(batch, cells, maps.numel(), top.tight_bound)
 

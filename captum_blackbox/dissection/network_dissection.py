@@ -14,7 +14,7 @@ from captum_blackbox._compat import (
     one_tensor,
 )
 from captum_blackbox.dissection.explaining import explain_scores
-from captum_blackbox.dissection.layer_dissector import LayerDissector
+from captum_blackbox.dissection.layer_dissector import Dissector, LayerDissector
 from captum_blackbox.dissection.local_explanation import NO_CONCEPT, LocalExplanation
 from captum_blackbox.dissection.options import Settings, ThresholdMethod, Upsample
 from captum_blackbox.dissection.replacing import checked_units, replaced, silenced
@@ -108,6 +108,16 @@ class NetworkDissection(LayerDissector, Attribution):
             quantile, level, iou_threshold, upsample, presence, threshold_method, top_images
         )
         LayerDissector.__init__(self, model, layer, settings, preprocess, reshape_transform)
+
+    def changed(
+        self: Dissector,
+        model: nn.Module | None = None,
+        **settings: Any,
+    ) -> Dissector:
+        """Return a dissection of the same layers with another network or other settings."""
+        changed = LayerDissector.changed(self, model, **settings)
+        vars(changed)["forward_func"] = changed.model  # Captum's name for it
+        return changed
 
     @log_usage(part_of_slo=True)
     def explain(

@@ -159,7 +159,6 @@ def test_an_error_of_another_kind_is_never_skipped():
         dissect(Bad(images={4: ZeroDivisionError()}), on_error="skip")
 
 
-@pytest.mark.xfail(strict=True, reason="an image that breaks between the two passes is not seen")
 def test_an_image_that_breaks_between_the_passes_shifts_no_other():
     class Breaks(Bad):
         reads = 0
