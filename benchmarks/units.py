@@ -47,7 +47,7 @@ ALPHAS = {
 QUANTILES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
 SHOWN, SILENCED_SCENES, STRICTER = 20, 300, 0.1
 FREQUENT = 5  # images that show a concept, for it not to be decided by one or two of them
-TRAINING = {"scenes": 3000, "epochs": 4, "seed": 84_001, "dissected": 600, "seeds": 2}
+TRAINING = {"scenes": 3000, "epochs": 4, "seed": 84_001, "dissected": 600, "seeds": 3}
 MOMENTS = (0, 16, 32, 64, 128)
 
 

@@ -30,6 +30,10 @@ class CellStore:
         self._after_look = 0  # bytes that were left when cells were last dropped
         self._asked, self._asked_at_look = 0, 0
 
+    def takes(self, active: int, total: int) -> bool:
+        """Return whether so many active cells of a total are few enough to be kept."""
+        return active <= _DENSEST * total and self.most_bytes > 0
+
     def keep(self, batch: int, cells: ActiveCells, total: int, bound: Callable[[], Tensor]) -> None:
         """Keep the active cells of a batch, if they are few of its ``total``.
 

@@ -39,7 +39,8 @@ def test_training_makes_unique_detectors():
     for seed in SEEDS:
         torch.manual_seed(seed)
         untrained.append(unique(DemoNetwork().eval()))
-    assert (of_the_trained() > 2 * torch.stack(untrained).mean(0)).all()
+    assert (of_the_trained() > torch.stack(untrained).amax(0)).all()
+    assert (of_the_trained() > 3 * torch.stack(untrained).mean(0))[1:].all()
 
 
 def test_the_detectors_of_the_trained_network_are_not_there_by_chance():
