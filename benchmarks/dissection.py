@@ -236,7 +236,7 @@ def _lite() -> tuple[ModuleType | None, str]:
         return None, "NETDISSECT_LITE names no checkout of CSAILVision/NetDissect-Lite"
     spec = importlib.util.spec_from_file_location("vecquantile", path)
     module = importlib.util.module_from_spec(spec)
-    np.NaN = np.nan  # a name that NumPy 2 has dropped
+    vars(np).setdefault("NaN", np.nan)  # a name that NumPy 2 has dropped
     spec.loader.exec_module(module)
     try:
         _by_lite(module, [torch.rand(1, 2, 40, 40)])

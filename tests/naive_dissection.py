@@ -77,20 +77,24 @@ def naive_tally(lit, concepts, presence="image"):
         for pixel in shown.values():
             for label in pixel:
                 truth[label] += 1
-        whole = {n - 1 for each in concepts.annotations(number).values() for n in each.whole}
         for unit in range(units):
             mask = [place for place in shown if lit[number, unit][place]]
             for place in mask:
                 for label in shown[place]:
                     intersection[unit, label] += 1
             for position, category in enumerate(concepts.categories):
-                own = {n for n, label in enumerate(concepts.labels) if label.category == category}
-                anywhere = set().union(*shown.values()) & own
-                under = set().union(*(shown[place] for place in mask)) & own
-                present = anywhere if presence == "image" else under | (whole & own)
-                if present:
+                if is_present(concepts, number, category, shown, mask, presence):
                     activation[unit, position] += len(mask)
     return truth, activation, intersection
+
+
+def is_present(concepts, number, category, shown, mask, presence):
+    """Whether a category counts for an image: anywhere in it, or under the mask."""
+    own = {n for n, label in enumerate(concepts.labels) if label.category == category}
+    whole = {n - 1 for each in concepts.annotations(number).values() for n in each.whole}
+    if presence == "image":
+        return set().union(*shown.values()) & own
+    return (set().union(*(shown[place] for place in mask)) | whole) & own
 
 
 def labels_of_pixels(concepts, number):

@@ -173,6 +173,9 @@ torch.testing.assert_close(total, explanation.scores, atol=1e-5, rtol=1e-5)
 assert explanation.is_exact.all()
 
 # %% [markdown]
+# Sail, hull and mast are as one would wish. Units named `car` speak for a sailboat too: a name is
+# the concept that a unit matches *best*, at its highest activations, and not all that it is for.
+#
 # The same as a map: where in the image did these units speak for the class?
 
 # %%

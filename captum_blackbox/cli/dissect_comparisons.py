@@ -9,7 +9,7 @@ from captum_blackbox.cli.dissect_runs import RANDOM, SHUFFLED, Dissected
 from captum_blackbox.dissection import Dissection, DissectionComparison
 from captum_blackbox.report import CountRow, comparison_bars_png, comparison_lines_png
 
-LAYERS_FILE = "layers"
+LAYERS_FILE = "layers--compared"  # no layer's file can be called so
 _FEW_IMAGES = 1000
 _MOSTLY_CHANCE = 0.5  # of the detectors
 _MOST_UNITS = 0.95

@@ -1,7 +1,7 @@
 """The concepts that the command line names."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from captum_blackbox.concepts import (
     SceneConcepts,
     TorchvisionConcepts,
 )
-from captum_blackbox.concepts.mask_folder import names_of
+from captum_blackbox.concepts.mask_folder import images_and_masks, names_of
 from captum_blackbox.errors import DataError
 
 DISSECTED_SCENES = EXPLAINED_SCENES + 10
@@ -61,6 +61,22 @@ def concepts_named(spec: str, *, size: int, names: Path | None, colors: bool) ->
     else:
         found = _MAKERS[kind](spec, place, size)
     return ColorConcepts(found) if colors else found
+
+
+def without_masks(places: Sequence[Path], spec: str) -> list[Path]:
+    """Return what is to be explained; of the folder of the concepts its images, not their masks.
+
+    Args:
+        places: Files and folders.
+        spec: What ``--concepts`` says.
+    """
+    kind, _, place = spec.partition(":")
+    folder = Path(place).expanduser()
+    files: list[Path] = []
+    for each in places:
+        has_masks = kind == "folder" and each.resolve() == folder.resolve()
+        files += images_and_masks(each, each)[0] if has_masks else [each]
+    return files
 
 
 def _scenes(spec: str, place: str, size: int) -> Concepts:
@@ -111,9 +127,13 @@ def _from_torchvision(make: Callable[[], Any], spec: str, size: int) -> Concepts
 
 
 def _folder(spec: str, place: str) -> Path:
-    if not place or not Path(place).is_dir():
+    if not place:
+        hint = _HINTS[spec.partition(":")[0]]
+        raise typer.BadParameter(f"--concepts {spec}: say in which folder, as in {hint}")
+    folder = Path(place).expanduser()  # no shell does it behind a colon
+    if not folder.is_dir():
         raise typer.BadParameter(f"--concepts {spec}: there is no folder {place!r}")
-    return Path(place)
+    return folder
 
 
 def _names(path: Path) -> dict[int, str]:

@@ -106,7 +106,7 @@ def _page(
     pictures = gallery_pictures(found.dissections[layer], found.concepts, found.prepare)
     galleries = write_galleries(folder, stem, result, pictures)
     compared, links = write_comparisons(folder, layer, found)
-    broken = {f"dissected image {i}": reason for i, reason in enumerate(result.skipped)}
+    broken = {name: reason for name, _, reason in (each.partition(": ") for each in result.skipped)}
     return DissectionPage(
         title=title,
         lead=headline(layer, result, controls),
@@ -188,7 +188,8 @@ def _reason(folder: Path, stem: str, picture: Tensor, reason: Reason) -> ClassRe
     for place, (concept, heat) in enumerate(reason.maps.items()):
         png = overlay_png(picture, heat)
         files.write_bytes(folder / f"{stem}--{kind}-{place}.png", png)
-        maps[shown_name(concept) or _ALL_CONCEPTS] = png
+        name = shown_name(concept) or _ALL_CONCEPTS
+        maps[concept if name in maps else name] = png  # a street may be an object and a scene
     return ClassReason(
         reason.class_name,
         reason.is_predicted,

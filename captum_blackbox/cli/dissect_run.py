@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.transforms import functional as transforms
 
 from captum_blackbox.cli import results as files
-from captum_blackbox.cli.dissect_concepts import SCENES, concepts_named
+from captum_blackbox.cli.dissect_concepts import SCENES, concepts_named, without_masks
 from captum_blackbox.cli.dissect_explain import Explained, explained_images
 from captum_blackbox.cli.dissect_kept import KeptDissections
 from captum_blackbox.cli.dissect_layers import last_layer_with_maps
@@ -107,6 +107,7 @@ def _explained(
     """Return what explains the images, and which files were skipped."""
     if not explains:
         return [], {}
-    subject, skipped, _ = subject_of(opened, dissect.explain, dissect.limit)
+    places = dissect.explain and without_masks(dissect.explain, dissect.concepts or SCENES)
+    subject, skipped, _ = subject_of(opened, places, dissect.limit)
     say("explaining predictions")
     return explained_images(dissection, subject, opened.device), skipped

@@ -22,11 +22,11 @@ from captum_blackbox.concepts.image_files import (
     digest_of,
     digest_of_files,
     height_and_width,
-    load_image,
     mask_size_for,
     nearest,
     picture,
 )
+from captum_blackbox.concepts.image_loading import load_image
 from captum_blackbox.concepts.value_table import ValueTable
 from captum_blackbox.errors import DataError, InputError
 
@@ -165,8 +165,7 @@ class BrodenConcepts(Concepts):
 
 
 def _layers(row: Row) -> list[str]:
-    every = [item for place in range(len(row.cells)) for item in row.items(place)]
-    return [item for item in every if not item.isdecimal()]
+    return [item for item in row.every_item() if not item.isdecimal()]
 
 
 def _rows(
@@ -176,7 +175,7 @@ def _rows(
     splits = sorted({row.split for row in rows})
     kept = [row for row in rows if split in {None, row.split}]
     if only_labelled:  # a number 0 stands for no label
-        kept = [row for row in kept if any(cell.strip("0;") for cell in row.cells)]
+        kept = [row for row in kept if any(item.strip("0") for item in row.every_item())]
     if not kept:
         raise InputError(
             f"{str(root / 'index.csv')!r} has no image of split {split!r} with a label in "

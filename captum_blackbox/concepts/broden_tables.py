@@ -31,7 +31,11 @@ class Row(NamedTuple):
 
     def items(self, place: int) -> list[str]:
         """Return the items of one cell."""
-        return [item for item in self.cells[place].split(";") if item]
+        return [item for each in self.cells[place].split(";") if (item := each.strip())]
+
+    def every_item(self) -> list[str]:
+        """Return the items of all cells."""
+        return [item for place in range(len(self.cells)) for item in self.items(place)]
 
 
 class BrodenLabel(NamedTuple):
@@ -55,7 +59,8 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
         DataError: The file is missing, is no text, lacks columns, or a row is too short or long.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        # Spreadsheets put a mark before the first column's name, which utf-8-sig takes away.
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [name for name in columns if name not in (reader.fieldnames or ())]
             if missing:

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Iterable
 from typing import SupportsIndex
 
+import torch
 from torch import Tensor
 
 from captum_blackbox.concepts.concepts import Annotation, Concepts
@@ -16,10 +17,10 @@ class SubsetConcepts(Concepts):
 
     Args:
         concepts: Any; they are left as they are.
-        indices: Which images, in which order; one may be there twice.
+        indices: Which images, by number and in which order; one may be there twice.
 
     Raises:
-        InputError: There is no index, or one is beyond the images.
+        InputError: There is no index, or one is beyond the images or no number but true or false.
 
     Example:
         >>> from captum_blackbox.concepts import SceneConcepts
@@ -29,7 +30,7 @@ class SubsetConcepts(Concepts):
 
     def __init__(self, concepts: Concepts, indices: Iterable[SupportsIndex]) -> None:
         self._concepts = concepts
-        self._indices = [operator.index(index) for index in indices]
+        self._indices = [_index(index) for index in indices]
         beyond = [index for index in self._indices if not 0 <= index < len(concepts)]
         if beyond or not self._indices:
             raise InputError(
@@ -64,3 +65,13 @@ class SubsetConcepts(Concepts):
     def digest(self) -> str:
         """Return a hash of the concepts and the indices."""
         return digest_of("subset", self._concepts.digest(), self._indices)
+
+
+def _index(index: SupportsIndex) -> int:
+    # True counts as 1, so that a mask would silently mean the first two images.
+    if isinstance(index, bool) or (isinstance(index, Tensor) and index.dtype == torch.bool):
+        raise InputError(
+            "indices are the numbers of images, got true and false; give "
+            "mask.nonzero().flatten() of a mask"
+        )
+    return operator.index(index)

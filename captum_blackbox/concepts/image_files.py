@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_blackbox.concepts.image_loading import load_image
 from captum_blackbox.errors import DataError, InputError
 
 Size: TypeAlias = int | tuple[int, int]
@@ -21,8 +21,7 @@ Size: TypeAlias = int | tuple[int, int]
 
 Integers: TypeAlias = NDArray[np.integer]
 
-# What Pillow raises for files that are no images, broken or dangerously large.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+_MOST_OF_16_BITS = (1 << 16) - 1
 
 
 def height_and_width(name: str, size: Size) -> tuple[int, int]:
@@ -47,38 +46,6 @@ def mask_size_for(image_size: tuple[int, int], mask_size: Size | None) -> tuple[
         return height_and_width("mask_size", mask_size)
     height, width = image_size
     return max(1, height // 2), max(1, width // 2)
-
-
-def load_image(path: Path) -> Image.Image:
-    """Read an image file whole and close it.
-
-    Raises:
-        DataError: There is no such file, or it is no image or a broken one.
-    """
-    with _opened(path) as file:
-        file.load()
-        return file
-
-
-def size_of_file(path: Path) -> tuple[int, int]:
-    """Return the height and width of an image file, of which only the beginning is read.
-
-    Raises:
-        DataError: There is no such file, or it is no image.
-    """
-    with _opened(path) as file:
-        return file.height, file.width
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as file:
-            yield file
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {str(path)!r}") from error
-    except _UNREADABLE as error:
-        raise DataError(f"{str(path)!r} cannot be read as an image: {error}") from error
 
 
 def check_proportions(image: tuple[int, ...], mask: tuple[int, ...], where: str) -> None:
@@ -112,19 +79,36 @@ def picture(image: Image.Image, size: tuple[int, int] | None = None) -> Tensor:
     """Turn a Pillow image into red, green and blue, ``(3, H, W)`` float32 in [0, 1].
 
     Args:
-        image: In any mode.
+        image: Of 8 or 16 bits, in any mode.
         size: Height and width; another size is resized bilinearly with antialiasing, stretched
             where the proportions differ, as the masks are.
+
+    Raises:
+        DataError: It has 32 bits, whose range no file tells.
 
     Example:
         >>> picture(Image.new("L", (4, 2), 51), (1, 2))[:, 0, 0]
         tensor([0.2000, 0.2000, 0.2000])
     """
-    coloured = image.convert("RGB")
+    coloured = _of_8_bits(image).convert("RGB")
     if size is not None and coloured.size != size[::-1]:
         coloured = coloured.resize(size[::-1], Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(coloured))
     return pixels.permute(2, 0, 1).contiguous().to(torch.float32).div_(255)
+
+
+def _of_8_bits(image: Image.Image) -> Image.Image:
+    """Return a grey image of 16 bits with 8, which Pillow clips instead; others as they are."""
+    if image.mode == "F" or (image.mode == "I" and np.asarray(image).max() > _MOST_OF_16_BITS):
+        name = getattr(image, "filename", "") or "the image"
+        raise DataError(
+            f"{str(name)!r} is an image of mode {image.mode}, 32 bits; expected 8 or 16 bits a "
+            "channel: convert it"
+        )
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.int32).clip(0)
+    return Image.fromarray(np.round(values / 257).astype(np.uint8))
 
 
 def picture_from_tensor(pixels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -182,9 +166,9 @@ def code_values(path: Path, bits: int = 16) -> Integers:
         DataError: The file is missing or broken, or has no such channels.
     """
     image = load_image(path)
-    if image.mode == "P":  # some programs shrink files so
+    if image.mode in {"P", "RGBA"}:  # some programs shrink files so, or add what is not used
         image = image.convert("RGB")
-    if image.mode not in {"RGB", "RGBA"}:
+    if image.mode != "RGB":
         raise DataError(
             f"{str(path)!r} is an image of mode {image.mode}; expected red, green and blue, in "
             "which the labels are coded"

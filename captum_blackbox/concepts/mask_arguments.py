@@ -13,8 +13,8 @@ from captum_blackbox.concepts.image_files import (
     check_proportions,
     height_and_width,
     mask_size_for,
-    size_of_file,
 )
+from captum_blackbox.concepts.image_loading import size_of_file
 from captum_blackbox.concepts.value_table import Names, ValueTable
 from captum_blackbox.errors import DataError, InputError
 
@@ -28,6 +28,28 @@ Pictures: TypeAlias = Tensor | Sequence[File]
 def on_cpu(pictures: Pictures) -> Pictures:
     """Return tensors without their graph and on the CPU, files as they are."""
     return pictures.detach().cpu() if isinstance(pictures, Tensor) else pictures
+
+
+def check_kind(pictures: object, what: str) -> None:
+    """Refuse what is neither a tensor nor a sequence of files or Pillow images, such as arrays.
+
+    Raises:
+        InputError: The message says what it is.
+    """
+    if isinstance(pictures, Tensor):
+        return
+    if not isinstance(pictures, Sequence) or isinstance(pictures, str):
+        raise InputError(_expected(what, type(pictures)))
+    other = next((each for each in pictures if not isinstance(each, File)), None)
+    if other is not None:
+        raise InputError(_expected(what, type(other), " in a sequence"))
+
+
+def _expected(what: str, kind: type, where: str = "") -> str:
+    return (
+        f"expected {what} as one tensor or as a sequence of files or Pillow images, got "
+        f"{kind.__name__}{where}; torch.from_numpy makes a tensor of an array"
+    )
 
 
 def by_category(

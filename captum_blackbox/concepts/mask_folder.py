@@ -20,8 +20,10 @@ def images_and_masks(folder: Path, masks: Path) -> tuple[list[Path], list[Path]]
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {str(folder)!r}")
-    kinds = _PHOTOGRAPHS if folder == masks else _PHOTOGRAPHS | {".png"}
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in kinds)
+    kinds = _PHOTOGRAPHS if folder.resolve() == masks.resolve() else _PHOTOGRAPHS | {".png"}
+    # What begins with a dot is no image, such as what macOS leaves beside one.
+    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
+    images = sorted(path for path in shown if path.suffix.lower() in kinds)
     if not images:
         raise DataError(f"{str(folder)!r} holds no image that ends in {', '.join(sorted(kinds))}")
     drawn = [masks / f"{image.stem}.png" for image in images]
@@ -41,7 +43,7 @@ def names_of(path: Path) -> dict[int, str]:
         DataError: The file is missing or holds something else.
     """
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
+        names = json.loads(path.read_text(encoding="utf-8-sig"))
         return {int(value): str(name) for value, name in names.items()}
     except FileNotFoundError as error:
         raise DataError(

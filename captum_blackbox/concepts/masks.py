@@ -15,16 +15,17 @@ from captum_blackbox.concepts.image_files import (
     check_proportions,
     digest_of,
     digest_of_files,
-    load_image,
     mask_values,
     nearest,
     picture,
     picture_from_tensor,
 )
+from captum_blackbox.concepts.image_loading import load_image
 from captum_blackbox.concepts.mask_arguments import (
     File,
     Pictures,
     by_category,
+    check_kind,
     check_masks,
     image_size_of,
     mask_size_of,
@@ -48,7 +49,8 @@ class MaskConcepts(Concepts):
 
     Args:
         images: ``(N, 3, H, W)``, uint8 or float in [0, 1]; or a sequence of image files or Pillow
-            images, which are read when they are asked for.
+            images, which are read when they are asked for. Photographs in files are turned upright,
+            as viewers show them; masks belong to what is seen.
         masks: Integers ``(N, h, w)``, or a sequence of files of one channel. A tensor ``(N,)`` is
             one label for each image as a whole. Or category → one of these.
         names: The names of the values 1, 2, …, or value → name. Or category → one of these. Values
@@ -89,8 +91,11 @@ class MaskConcepts(Concepts):
         mask_size: Size | None = None,
         ignore: Collection[int] | None = None,
     ) -> None:
+        check_kind(images, "images")
         self._images = on_cpu(images)
         given = by_category(masks, names, category)
+        for each, (masks, _) in given.items():
+            check_kind(masks, f"the masks of {each!r}")
         self._masks = {each: on_cpu(masks) for each, (masks, _) in given.items()}
         values = [(each, named_values(named, ignore)) for each, (_, named) in given.items()]
         labels, self._tables = tables(values, _ADVICE)

@@ -17,12 +17,11 @@ from captum_blackbox.concepts.image_files import (
     digest_of,
     digest_of_files,
     height_and_width,
-    load_image,
     mask_size_for,
     nearest,
     picture,
-    size_of_file,
 )
+from captum_blackbox.concepts.image_loading import load_image, size_of_file
 from captum_blackbox.errors import DataError
 
 

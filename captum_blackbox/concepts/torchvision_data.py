@@ -23,6 +23,7 @@ from captum_blackbox.concepts.image_files import (
     picture,
     picture_from_tensor,
 )
+from captum_blackbox.concepts.image_loading import UNREADABLE
 from captum_blackbox.concepts.mask_arguments import original_size
 from captum_blackbox.concepts.torchvision_names import known_targets, listed_files, unwrapped
 from captum_blackbox.concepts.value_table import (
@@ -103,7 +104,7 @@ class TorchvisionConcepts(Concepts):
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} images, got index {index}")
         with self._item(index) as (image, targets):
-            return self._picture(image), self._labelled(image, targets, index)
+            return self._picture(image, index), self._labelled(image, targets, index)
 
     def image(self, index: int) -> Tensor:
         """Return an image, ``(3, H, W)`` float32 in [0, 1].
@@ -112,7 +113,7 @@ class TorchvisionConcepts(Concepts):
             DataError: Its file is missing or broken.
         """
         with self._item(index) as (image, _):
-            return self._picture(image)
+            return self._picture(image, index)
 
     def annotations(self, index: int) -> dict[str, Annotation]:
         """Return the labels of an image; the data set decodes the image for that too.
@@ -141,7 +142,7 @@ class TorchvisionConcepts(Concepts):
         """Yield an image as the data set has it, and its targets; leave no file open."""
         try:
             item = self._dataset[index]
-        except (OSError, SyntaxError, ValueError) as error:
+        except UNREADABLE as error:
             raise DataError(f"the item {index} of the data set cannot be read: {error}") from error
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise DataError(f"the item {index} of the data set is no pair of an image and a mask")
@@ -158,10 +159,10 @@ class TorchvisionConcepts(Concepts):
             for each in (image, *targets):
                 _close_file_of(each)
 
-    def _picture(self, image: Tensor | Image.Image) -> Tensor:
+    def _picture(self, image: Tensor | Image.Image, index: int) -> Tensor:
         if isinstance(image, Tensor):
             return picture_from_tensor(image, self.image_size)
-        return picture(image, self.image_size)
+        return picture(_loaded(image, f"the image {index} of the data set"), self.image_size)
 
     def _labelled(
         self, image: Tensor | Image.Image, targets: Sequence[Any], index: int
@@ -193,8 +194,18 @@ def _close_file_of(image: object) -> None:
     if isinstance(image, Image.Image):
         try:
             image.load()
-        except (OSError, SyntaxError):
+        except UNREADABLE:
             image.close()
+
+
+def _loaded(image: Image.Image, where: str) -> Image.Image:
+    """Read the file of a Pillow image, which is not read before it is looked at."""
+    try:
+        image.load()
+    except UNREADABLE as error:
+        name = getattr(image, "filename", "")
+        raise DataError(f"{where} cannot be read: {str(name)!r}: {error}") from error
+    return image
 
 
 def _targets(
@@ -223,11 +234,7 @@ def _targets(
 def _values(mask: Any, where: str) -> Integers:  # noqa: ANN401 - what a data set yields
     """Return a mask, or one label, as integers."""
     if isinstance(mask, Image.Image):
-        try:
-            return mask_values(mask, where)
-        except (OSError, SyntaxError) as error:  # Pillow reads a file when it is looked at
-            name = getattr(mask, "filename", "")
-            raise DataError(f"{where} cannot be read: {str(name)!r}: {error}") from error
+        return mask_values(_loaded(mask, where), where)
     values: NDArray[Any] = np.asarray(mask.numpy() if isinstance(mask, Tensor) else mask)
     if values.ndim == 3 and values.shape[0] == 1:
         values = values[0]

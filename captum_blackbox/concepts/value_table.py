@@ -76,12 +76,14 @@ def named_values(names: Names, ignore: Collection[int] | None) -> dict[int, str]
             has none.
 
     Raises:
-        InputError: There is no name.
+        InputError: There is no name, or the names are one text.
 
     Example:
         >>> named_values(["sky", "sea"], None)
         {1: 'sky', 2: 'sea', 0: ''}
     """
+    if isinstance(names, str):
+        raise InputError(f"names is a list of texts or value → text, got the text {names!r}")
     pairs = names if isinstance(names, Mapping) else dict(enumerate(names, 1))
     named = {int(value): name for value, name in pairs.items() if name}
     if ignore is None:

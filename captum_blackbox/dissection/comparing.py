@@ -24,11 +24,19 @@ class DissectionComparison:
         varied: What differs.
         results: What it is there → result.
         values: The same as numbers, where they are numbers.
+
+    Raises:
+        InputError: There is no result.
     """
 
     varied: str
     results: Mapping[str, Dissection]
     values: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is something to compare."""
+        if not self.results:
+            raise InputError(f"there is nothing to compare; give at least one {self.varied}")
 
     def table(self) -> list[dict[str, Any]]:
         """Return a row for each result: how many units detect how many concepts.
@@ -118,8 +126,6 @@ def compare_networks(
         concepts: What is asked.
         options: Of :meth:`NetworkDissection.dissect`.
     """
-    if not dissections:
-        raise InputError("there is nothing to compare; give at least one NetworkDissection")
     results = {
         name: _dissected(dissection, concepts, options, name)
         for name, dissection in dissections.items()

@@ -29,5 +29,16 @@ def lit_png(picture: Tensor, mask: Tensor, *, edge: int = 112) -> bytes:
             f"expected a mask {tuple(picture.shape[1:])} for a picture {tuple(picture.shape)}, "
             f"got {tuple(mask.shape)}"
         )
-    light = _LEAST_LIGHT + (1 - _LEAST_LIGHT) * mask.to(picture)
-    return picture_png(picture.clamp(0, 1) * light, edge=edge)
+    return picture_png(lit(picture, mask), edge=edge)
+
+
+def lit(pictures: Tensor, masks: Tensor) -> Tensor:
+    """Return pictures ``(..., C, H, W)``, clipped to [0, 1], dark outside masks ``(..., H, W)``.
+
+    Example:
+        >>> import torch
+        >>> lit(torch.ones(1, 1, 2), torch.tensor([[True, False]]))
+        tensor([[[1.0000, 0.2000]]])
+    """
+    light = _LEAST_LIGHT + (1 - _LEAST_LIGHT) * masks.to(pictures)
+    return pictures.clamp(0, 1) * light.unsqueeze(-3)

@@ -17,6 +17,7 @@ from captum_blackbox.dissection.result import Dissection
 from captum_blackbox.dissection.units import Convention
 from captum_blackbox.errors import ShapeError
 from captum_blackbox.report.figure import figure_png, method_colors, name_axes, new_axes
+from captum_blackbox.report.lit_picture import lit
 from captum_blackbox.report.overlay import check_finite, png_bytes, resize
 
 _ORDER = ("object", "scene", "part", "material", "texture", "color")  # of the published figures
@@ -25,7 +26,6 @@ _WIDE = 5.2  # enough for a legend in one line
 _MOST_BARS = 64  # side by side
 _NARROWEST = 20  # bars, so that few of them do not become blocks
 _INCHES_PER_LETTER = 0.052
-_LEAST_LIGHT = 0.2  # of a picture outside the mask
 _INK, _RESOLUTION, _FONT, _GAP = "#33383e", 200, 9, 8
 
 
@@ -155,9 +155,8 @@ def unit_gallery_png(
     """
     _check_gallery(pictures, masks, titles)
     check_finite(pictures, "picture")
-    light = masks.cpu()[:, :, None] * (1 - _LEAST_LIGHT) + _LEAST_LIGHT
-    lit = pictures.detach().float().cpu().clamp(0, 1) * light
-    rows = [[_pixels(picture, edge) for picture in row] for row in lit]
+    shown = lit(pictures.detach().float().cpu(), masks)
+    rows = [[_pixels(picture, edge) for picture in row] for row in shown]
     height, width = rows[0][0].shape[:2]
     figure = Figure(dpi=_RESOLUTION)
     FigureCanvasAgg(figure)

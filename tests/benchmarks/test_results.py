@@ -169,7 +169,7 @@ def test_no_result_names_a_folder_of_the_machine(path):
 
 @pytest.mark.parametrize(
     ("name", "make"),
-    [("speed", tables.speed), ("claims", tables.claims), ("estimators", tables.estimators)],
+    tables.SECTIONS.items(),
 )
 def test_the_readme_shows_the_results(name, make):
     text = tables.README.read_text()

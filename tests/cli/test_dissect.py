@@ -11,12 +11,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from captum_blackbox.cli import app, dissect_gallery, dissect_kept, dissect_runs
+from captum_blackbox.cli import app, dissect_gallery, dissect_kept, dissect_run, dissect_runs
 from captum_blackbox.concepts import SceneConcepts
 from captum_blackbox.dissection import Dissection, read_units
 from captum_blackbox.dissection.checkpoint import Checkpoint
 
 NETWORK = """
+from collections import OrderedDict
+
 import torch
 from torch import nn
 
@@ -32,6 +34,11 @@ def other():
     network[0].bias.data += 0.1
     return network
 
+def named():
+    network = make()
+    parts = {"layers": network[:2], "head": network[2:4], "scores": network[4:]}
+    return nn.Sequential(OrderedDict(parts))
+
 def without_scores():
     return make()[:4]
 
@@ -45,7 +52,7 @@ def ask():
     return lambda images: images.mean((2, 3))
 """
 PREPARED = ["--size", "16", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"]
-DEMO = ["--model", "demo", "--concepts", "scenes:48"]
+DEMO = ["--model", "demo", "--concepts", "scenes:40"]
 
 pytestmark = pytest.mark.filterwarnings("ignore::captum_blackbox.errors.ExplanationWarning")
 
@@ -53,9 +60,19 @@ pytestmark = pytest.mark.filterwarnings("ignore::captum_blackbox.errors.Explanat
 @pytest.fixture(scope="module", autouse=True)
 def small_gallery():
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(dissect_gallery, "MOST_UNITS", 3)
-        patched.setattr(dissect_runs, "_ALPHAS", (0.5, 1.0))
+        patched.setattr(dissect_gallery, "MOST_UNITS", 2)
+        patched.setattr(dissect_runs, "_ALPHAS", (1.0,))
         yield
+
+
+@pytest.fixture
+def no_pages(monkeypatch):
+    """Write no pages: most of the time goes into their figures."""
+
+    def written(folder, *_, **__):
+        return folder / "index.html"
+
+    monkeypatch.setattr(dissect_run, "write_pages", written)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +166,7 @@ def test_all_files_tell_of_the_same_units(demo_folder):
 
 def test_a_rotation_starts_from_the_units_themselves(demo_folder):
     table = rows(demo_folder / "features.6.2--rotation.csv")
-    assert [row["rotation"] for row in table] == ["0", "0.5", "1"]
+    assert [row["rotation"] for row in table] == ["0", "1"]
     own = rows(demo_folder / "features.6.2--controls.csv")[0]
     assert table[0]["detectors"] == own["detectors"]
     assert float(table[-1]["mean_best_iou"]) < float(table[0]["mean_best_iou"])
@@ -165,15 +182,19 @@ def test_the_terms_of_an_explanation_sum_to_the_score(demo_folder):
             assert total == pytest.approx(reason["logit"], abs=1e-4)
 
 
-def test_a_second_run_finds_everything_again(demo_folder, monkeypatch):
-    before = load_file(demo_folder / "features.6.2.safetensors")
+@pytest.mark.usefixtures("no_pages")
+def test_a_second_run_finds_everything_again(place, monkeypatch):
+    done(*model(), "--rotate")
+    before = load_file(place / "out" / "3.safetensors")
     monkeypatch.setattr(dissect_kept.KeptDissections, "_made", None)
-    result = done(*DEMO, "--rotate", "--limit", 1, "--out", demo_folder)
-    assert result.stderr.count("found again") == 5
-    after = load_file(demo_folder / "features.6.2.safetensors")
+    result = done(*model(), "--rotate")
+    # the units, the labels of other images, random weights, and one rotation
+    assert result.stderr.count("found again") == 4
+    after = load_file(place / "out" / "3.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_nothing_is_found_again_after_a_change(place):
     settings = [*model(), "--layer", "3", "--no-controls"]
     done(*settings)
@@ -193,6 +214,7 @@ def test_nothing_is_found_again_after_a_change(place):
         assert "found again" not in done(*settings, *changed).stderr, changed
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_nothing_is_found_again_after_an_image_changed(place):
     done(*model(), "--no-controls")
     Image.new("RGB", (20, 20)).save(place / "photos" / "05.jpg")
@@ -203,11 +225,22 @@ def test_only_a_new_layer_is_dissected(place):
     done(*model(), "--layer", "1", "--no-controls")
     result = done(*model(), "--layer", "1", "--layer", "3", "--no-controls")
     assert "found again: out/1.safetensors\n" in result.stderr
-    assert [row["layer"] for row in rows(place / "out" / "layers.csv")] == ["1", "3"]
+    compared = rows(place / "out" / "layers--compared.csv")
+    assert [row["layer"] for row in compared] == ["1", "3"]
     assert 'href="1.html"' in (place / "out" / "index.html").read_text()
     assert 'href="index.html"' in (place / "out" / "1.html").read_text()
 
 
+def test_a_layer_may_be_called_as_a_file_of_ours(place):
+    done(*model("named"), "--layer", "layers", "--layer", "head", "--no-controls")
+    assert [row["layer"] for row in rows(place / "out" / "layers--compared.csv")] == [
+        "layers",
+        "head",
+    ]
+    assert len(read_units(place / "out" / "layers.csv")) == 6
+
+
+@pytest.mark.usefixtures("no_pages")
 def test_a_run_that_was_stopped_goes_on(place, monkeypatch):
     annotations, resume, resumed = SceneConcepts.annotations, Checkpoint.resume_activations, []
 
@@ -246,6 +279,28 @@ def test_a_folder_with_masks_is_dissected_and_its_names_are_escaped(place):
     assert len(image["reasons"]) == 1
 
 
+def test_masks_beside_the_images_are_not_explained(place):
+    done(
+        *model(),
+        "--explain",
+        "photos",
+        "--explain",
+        "photos/07.png",
+        "--limit",
+        20,
+        "--no-controls",
+    )
+    names = [image["name"] for image in read(place / "out" / "explanations.json")["images"]]
+    assert names == [*(f"{i:02d}.jpg" for i in range(12)), "07.png"]
+
+
+@pytest.mark.usefixtures("no_pages")
+def test_a_tilde_is_the_home_folder(place, monkeypatch):
+    monkeypatch.setenv("HOME", str(place))
+    done(*model(concepts="folder:~/photos"), "--no-controls")
+
+
+@pytest.mark.usefixtures("no_pages")
 def test_names_may_be_given_in_a_file(place):
     (place / "names.txt").write_text("one\ntwo\n")
     done(*model(), "--names", "names.txt", "--no-controls")
@@ -265,6 +320,7 @@ def test_a_broken_image_ends_the_run_or_is_left_out(place):
     assert "photos/03.jpg" in failure(*model())
     done(*model(), "--on-error", "skip", "--no-controls")
     assert read(place / "out" / "3.json")["settings"]["images"] == 11
+    assert '<th scope="row">image 3</th><td>' in (place / "out" / "index.html").read_text()
     assert "photos/03.jpg" in (place / "out" / "index.html").read_text()
     assert "photos/03.jpg" in failure(*model())
 
@@ -300,7 +356,7 @@ def test_a_function_is_refused(place):
         ("imagenet", "scenes:300, broden:FOLDER, folder:FOLDER, voc:ROOT:2012:val, pet:ROOT"),
         ("scenes:none", "--concepts scenes:300 has a number, got 'scenes:none'"),
         ("folder:nowhere", "--concepts folder:nowhere: there is no folder 'nowhere'"),
-        ("broden", "--concepts broden: there is no folder ''"),
+        ("broden", "--concepts broden: say in which folder, as in broden:FOLDER"),
         ("voc:photos:1999:val", "--concepts voc:photos:1999:val: Unknown value '1999'"),
         ("voc:photos:2012:last", "--concepts voc:photos:2012:last: Unknown value 'last'"),
     ],

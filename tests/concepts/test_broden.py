@@ -266,6 +266,37 @@ def test_a_number_that_no_label_has_is_named(root):
         BrodenConcepts(root).annotations(1)
 
 
+def test_a_spreadsheet_may_have_been_at_the_tables(root):
+    expected = BrodenConcepts(root)
+    for path in root.glob("*.csv"):
+        text = (
+            path.read_text().replace("part_1.png;", "part_1.png ; ").replace("22;21;", " 22; 21; ")
+        )
+        path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    found = BrodenConcepts(root)
+    assert found.labels == expected.labels
+    layers = found.annotations(0)["part"].pixels
+    assert torch.equal(layers, expected.annotations(0)["part"].pixels)
+    assert found.annotations(1)["scene"].whole == (6, 5)
+
+
+def test_a_number_0_alone_is_no_label(root):
+    text = (root / "index.csv").read_text().replace("22;21;0", "0; 0")
+    (root / "index.csv").write_text(text)
+    assert len(BrodenConcepts(root)) == 2
+    assert len(BrodenConcepts(root, categories=["scene", "object"])) == 1
+
+
+def test_a_fourth_channel_changes_nothing(root):
+    path = root / "images/ade/one_object.png"
+    before = BrodenConcepts(root).annotations(0)["object"].pixels
+    with Image.open(path) as file:
+        four = file.convert("RGBA")
+    four.putalpha(7)
+    four.save(path)
+    assert torch.equal(BrodenConcepts(root).annotations(0)["object"].pixels, before)
+
+
 def test_a_palette_changes_nothing(root):
     path = root / "images/ade/one_object.png"
     before = BrodenConcepts(root).annotations(0)["object"].pixels

@@ -262,3 +262,72 @@ def test_the_photographs_with_masks_are_read(data):
         assert annotations["object"].pixels.shape == (1, 112, 112)
         seen |= set(annotations["object"].pixels.unique().tolist())
     assert {"person", "sky-other-merged"} <= {concepts.labels[n - 1].name for n in seen if n}
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_grey_images_of_16_bits_keep_their_shades(tmp_path, kind):
+    path = tmp_path / f"grey.{kind}"
+    Image.fromarray(np.array([[0, 13107], [52428, 65535]], dtype=np.uint16)).save(path)
+    image = MaskConcepts([path], torch.ones(1, 2, 2).int(), ["sky"], size=2).image(0)
+    expected = torch.tensor([[0, 0.2], [0.8, 1]]).expand(3, 2, 2)
+    assert_close(image, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("kind", "value"), [(np.int32, 70_000), (np.float32, 0.5)])
+def test_images_of_32_bits_are_refused(tmp_path, kind, value):
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.full((2, 2), value, dtype=kind)).save(path)
+    concepts = MaskConcepts([path], torch.ones(1, 2, 2).int(), ["sky"], size=2)
+    with pytest.raises(
+        DataError, match=r"deep\.tif' is an image of mode [IF], 32 bits; expected 8"
+    ):
+        concepts.image(0)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_a_photograph_is_turned_upright_and_its_mask_belongs_to_what_is_seen(tmp_path, kind):
+    stored = Image.new("RGB", (6, 4), "blue")
+    stored.paste("red", (0, 0, 2, 4))  # upright, 4 × 6 pixels, it is the upper third
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored.save(tmp_path / f"photo.{kind}", exif=exif, quality=100)
+    mask = np.zeros((6, 4), dtype=np.uint8)
+    mask[:2] = 1
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    images, masks = [tmp_path / f"photo.{kind}"], [tmp_path / "mask.png"]
+    concepts = MaskConcepts(images, masks, ["red"], size=(6, 4), mask_size=(6, 4))
+    image, annotations = concepts[0]
+    assert torch.equal(image[0] > 0.5, annotations["object"].pixels[0] == 1)
+    lying = [Image.fromarray(np.ascontiguousarray(mask.T))]
+    with pytest.raises(DataError, match="they do not show the same"):
+        MaskConcepts(images, lying, ["red"], size=4).annotations(0)
+
+
+@pytest.mark.usefixtures("as_users_call")
+@pytest.mark.parametrize(
+    ("images", "masks", "message"),
+    [
+        (IMAGES.numpy(), MASKS, "expected images as one tensor .*, got ndarray; torch.from_numpy"),
+        (list(IMAGES), MASKS, "expected images .*, got Tensor in a sequence;"),
+        ("photos", MASKS, "expected images .*, got str;"),
+        (IMAGES, MASKS.numpy(), "expected the masks of 'object' as one tensor .*, got ndarray;"),
+    ],
+)
+def test_what_is_neither_a_tensor_nor_files_is_refused(images, masks, message):
+    with pytest.raises(InputError, match=message):
+        MaskConcepts(images, masks, ["sea", "sky"], size=4)
+
+
+@pytest.mark.usefixtures("as_users_call")
+def test_names_that_are_one_text_are_refused():
+    with pytest.raises(InputError, match="names is a list of texts .*, got the text 'sky'"):
+        MaskConcepts(IMAGES, MASKS, "sky")
+
+
+def test_a_folder_may_hold_hidden_files_and_be_named_in_two_ways(folder, monkeypatch):
+    (folder / "._000.jpg").write_bytes(b"what macOS leaves on other disks")
+    text = (folder / "classes.json").read_text()
+    (folder / "classes.json").write_text(text, encoding="utf-8-sig")
+    assert len(MaskConcepts.from_folder(folder, size=4)) == 2
+    monkeypatch.chdir(folder.parent)
+    assert len(MaskConcepts.from_folder(folder, size=4, masks=folder.name)) == 2

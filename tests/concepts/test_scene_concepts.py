@@ -106,3 +106,9 @@ def test_a_subset_has_the_chosen_images_with_all_labels():
 def test_a_subset_is_within_the_images(indices, got):
     with pytest.raises(InputError, match=rf"at least one index within 0 … 4, got {got}"):
         SubsetConcepts(numbered(5), indices)
+
+
+@pytest.mark.parametrize("mask", [[True, False, True], torch.tensor([True, False, True])])
+def test_a_mask_is_no_list_of_images(mask):
+    with pytest.raises(InputError, match=r"indices are the numbers of images, got true and false"):
+        SubsetConcepts(SceneConcepts(3), mask)

@@ -222,6 +222,18 @@ def test_a_missing_or_broken_file_is_named(voc, tmp_path):
         _ = concepts[1]
 
 
+def test_a_broken_file_that_a_data_set_only_opens_is_named(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-60])
+    with Image.open(path) as opened:
+        concepts = TorchvisionConcepts(
+            Pairs((opened, torch.ones(8, 12).int())), names=["sky"], size=8
+        )
+        with pytest.raises(DataError, match=r"the image 0 .* cannot be read: '.*photo\.png': "):
+            concepts.image(0)
+
+
 def test_the_digest_tells_a_change_of_files_or_settings(voc, tmp_path):
     before = TorchvisionConcepts(voc, size=8).digest()
     assert TorchvisionConcepts(voc, size=8).digest() == before

@@ -58,8 +58,17 @@ def test_networks():
     for name, each in networks.items():
         expected = each.dissect(CONCEPTS, **QUIET)
         assert torch.equal(comparison.results[name].intersection, expected.intersection)
-    with pytest.raises(InputError, match="^there is nothing to compare"):
-        compare_networks({}, CONCEPTS)
+
+
+def test_nothing_cannot_be_compared():
+    for compared, what in (
+        (lambda: compare_networks({}, CONCEPTS), "network"),
+        (lambda: compare_checkpoints(dissection(), {}, CONCEPTS), "checkpoint"),
+        (lambda: compare_quantiles(dissection(), CONCEPTS, ()), "quantile"),
+    ):
+        message = f"^there is nothing to compare; give at least one {what}$"
+        with pytest.raises(InputError, match=message):
+            compared()
 
 
 def test_checkpoints():

@@ -152,6 +152,8 @@ def test_the_numbers_are_said():
     text = read().text
     assert "122 of 512" in text
     assert "one unit in twenty has an IoU above 0.070" in text
+    assert "above a threshold that 0.5\u00a0% of all its activations" in render_dissection(page())
+    assert "that 0.05\u00a0% of all" in render_dissection(page(quantile=1 - 0.9995))
     assert "unit 7 · a name · IoU 0.250" in text
     assert "a name (2) 3.00 bias −1.00 score (contributions to first order)2.00" in text
     assert "in truth a name?" in text
