@@ -74,14 +74,12 @@ def naive_tally(lit, concepts, presence="image"):
     intersection = np.zeros((units, labels), dtype=int)
     for number in range(len(concepts)):
         shown = labels_of_pixels(concepts, number)
-        for pixel in shown.values():
-            for label in pixel:
-                truth[label] += 1
+        for label in [label for pixel in shown.values() for label in pixel]:
+            truth[label] += 1
         for unit in range(units):
             mask = [place for place in shown if lit[number, unit][place]]
-            for place in mask:
-                for label in shown[place]:
-                    intersection[unit, label] += 1
+            for label in [label for place in mask for label in shown[place]]:
+                intersection[unit, label] += 1
             for position, category in enumerate(concepts.categories):
                 if is_present(concepts, number, category, shown, mask, presence):
                     activation[unit, position] += len(mask)
