@@ -17,7 +17,14 @@ from patterns import peak
 from PIL import Image
 from torch import Tensor, nn
 
-from captum_blackbox import BrodenConcepts, Concepts, MaskConcepts, NetworkDissection, SceneConcepts
+from captum_blackbox import (
+    BrodenConcepts,
+    Concepts,
+    MaskConcepts,
+    NetworkDissection,
+    SceneConcepts,
+    SubsetConcepts,
+)
 from captum_blackbox.concepts import write_broden
 from captum_blackbox.demo import load_demo_network
 from captum_blackbox.dissection.active_cells import ActiveCells
@@ -28,6 +35,7 @@ from captum_blackbox.dissection.upsampling import resized_axis
 from captum_blackbox.hooks import captured, evaluating
 from captum_blackbox.statistics import TopFraction
 
+LAYER_IMAGES = 32  # for one layer, whose maps lie ready; whole runs take all images
 THRESHOLD_GOAL, TALLY_GOAL, RUN_GOAL = 0.02, 0.06, 1.3
 LEVEL = 0.995
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
@@ -61,7 +69,7 @@ def photographs(count: int) -> Concepts:
 
 def subjects(device: str) -> list[tuple[str, nn.Module, list[str], Concepts, int]]:
     """Return name, network, layers, images and batch size of what is dissected."""
-    data, photos = real_networks(), photographs(32)
+    data, photos = real_networks(), photographs(96)
     torch.manual_seed(0)
     resnet = torchvision.models.resnet18(weights=None).eval()
     found = [
@@ -92,6 +100,8 @@ def layer_races(
     name: str, model: nn.Module, layer: str, concepts: Concepts, batch: int, settings: dict
 ) -> list[dict]:
     """Race thresholds and tally of one layer; its maps lie ready."""
+    if concepts.image_size[0] > 64:
+        concepts = SubsetConcepts(concepts, range(LAYER_IMAGES))
     images = torch.stack([concepts.image(n) for n in range(len(concepts))])
     inputs = [normalised(each).to(settings["device"]) for each in images.split(batch)]
     maps = [_maps(model, layer, each) for each in inputs]
