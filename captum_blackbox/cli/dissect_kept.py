@@ -94,6 +94,7 @@ class KeptDissections:
             sorted(path.name for path in paths.values()),
             self._expected(dissector, digest),
             self.batch_size,
+            self.on_error.value,
         ]
         own = hashlib.sha256(json.dumps(run).encode()).hexdigest()[:16]
         made = dissector.dissect(

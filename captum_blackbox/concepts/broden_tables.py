@@ -122,8 +122,8 @@ def read_labels(root: Path, categories: Sequence[str]) -> list[BrodenLabel]:
     """Return the labels in the order of their numbers, each with its category.
 
     A label counts for the category in which it covers most, by the tables ``c_*.csv``; of two the
-    later one in ``categories``. Where one of these tables is missing, it counts for the category
-    in which it is most frequent by label.csv.
+    later one in ``categories``. Where one of these tables is missing or has an empty cell, it
+    counts for the category in which it is most frequent by label.csv.
 
     Raises:
         DataError: A table is broken, two labels have one number, or one has no category.
@@ -164,19 +164,21 @@ def chosen_categories(
 
 
 def _frequencies(cell: str, categories: Sequence[str]) -> dict[str, float]:
-    """Read ``material(36);object(3)``."""
-    pairs = re.findall(r"([^;()]+)\((\d+)\)", cell)
-    return {category: float(count) for category, count in pairs if category in categories}
+    """Read ``material(36);object(3)``, or ``material`` where nobody has counted."""
+    pairs = re.findall(r"([^;()]+)(?:\((\d+)\))?", cell)
+    return {category: float(count or 0) for category, count in pairs if category in categories}
 
 
 def _coverage(root: Path, categories: Sequence[str]) -> dict[int, dict[str, float]]:
-    """Return number → category → images' worth of pixels; nothing where a table is missing."""
+    """Return number → category → images' worth of pixels, as far as the tables say."""
     paths = {category: root / f"c_{category}.csv" for category in categories}
     coverage: dict[int, dict[str, float]] = {}
     if not all(path.is_file() for path in paths.values()):
         return coverage
     for category, path in paths.items():
         for row in read_table(path, ["number", "coverage"]):
+            if not row["coverage"].strip():
+                continue
             try:
                 share = float(row["coverage"])
             except ValueError as error:

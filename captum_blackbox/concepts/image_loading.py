@@ -12,27 +12,37 @@ from captum_blackbox.errors import DataError
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
-def load_image(path: Path) -> Image.Image:
-    """Read an image file whole and close it; a photograph is turned upright, as viewers show it.
+def load_image(path: Path, *, upright: bool = False) -> Image.Image:
+    """Read an image file whole and close it.
+
+    Args:
+        path: The file.
+        upright: Turn a photograph as its EXIF orientation says, which is how viewers show it.
+            Published data sets are read as they are stored, which is how their masks were made.
 
     Raises:
         DataError: There is no such file, or it is no image or a broken one.
     """
     with _opened(path) as file:
         file.load()
-        ImageOps.exif_transpose(file, in_place=True)
+        if upright:
+            ImageOps.exif_transpose(file, in_place=True)
         return file
 
 
-def size_of_file(path: Path) -> tuple[int, int]:
-    """Return the height and width of an image file, upright; only its beginning is read.
+def size_of_file(path: Path, *, upright: bool = False) -> tuple[int, int]:
+    """Return the height and width of an image file, of which only the beginning is read.
+
+    Args:
+        path: The file.
+        upright: As for :func:`load_image`.
 
     Raises:
         DataError: There is no such file, or it is no image.
     """
     with _opened(path) as file:
         size = file.height, file.width
-        return size[::-1] if _lies(file) else size
+        return size[::-1] if upright and _lies(file) else size
 
 
 def _lies(file: Image.Image) -> bool:

@@ -159,4 +159,4 @@ def original_size(image: Tensor | File) -> tuple[int, int]:
         return image.shape[1], image.shape[2]
     if isinstance(image, Image.Image):
         return image.height, image.width
-    return size_of_file(Path(image))
+    return size_of_file(Path(image), upright=True)

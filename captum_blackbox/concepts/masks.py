@@ -190,7 +190,7 @@ class MaskConcepts(Concepts):
 
 
 def _opened(file: File) -> Image.Image:
-    return file if isinstance(file, Image.Image) else load_image(Path(file))
+    return file if isinstance(file, Image.Image) else load_image(Path(file), upright=True)
 
 
 def _name_of(mask: object, otherwise: str) -> str:

@@ -48,6 +48,7 @@ class TorchvisionConcepts(Concepts):
     the 19 classes that are evaluated, of the pets ``pet``, ``background`` and ``border``, and
     with ``target_types=["segmentation", "category"]`` also the breed of the image as a whole.
     Make them without transforms; a mask that was resized smoothly names what is not there.
+    Photographs are not turned as their EXIF orientation says, as torchvision does not either.
 
     Args:
         dataset: Yields ``(image, mask)``: Pillow images, or tensors ``(3, H, W)``, uint8 or in

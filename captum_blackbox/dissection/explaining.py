@@ -49,16 +49,20 @@ def explain_scores(
             bias = select_targets(silent, target)
         elsewhere, other_leaf = run_from_leaf(model, module, inputs, additional, _another)
         (other_slopes,) = torch.autograd.grad(select_targets(elsewhere, target).sum(), other_leaf)
+    scores = scores.detach()
+    cells = as_units(leaf.detach()) * as_units(slopes)
+    # Not all adds up where the network jumps at 0, or where maps are not all that the layer gives.
+    is_exact = _is_same(slopes, other_slopes) & _adds_up(cells, bias, scores)
     batch = len(inputs)
     targets = class_targets(target, batch, output.shape[1]) if is_classes else torch.zeros(batch)
     return LocalExplanation(
         layer=name,
         targets=targets.long().cpu(),
-        scores=scores.detach(),
+        scores=scores,
         bias=bias,
-        cells=as_units(leaf.detach()) * as_units(slopes),
+        cells=cells,
         concepts=concepts,
-        is_exact=_is_same(slopes, other_slopes),
+        is_exact=is_exact,
     )
 
 
@@ -73,5 +77,16 @@ def _is_same(slopes: Tensor, others: Tensor) -> Tensor:
     """Return for which images slopes are the same up to rounding, ``(N,)`` bool."""
     difference = (slopes - others).abs().flatten(1).amax(1)
     largest = slopes.abs().flatten(1).amax(1)
-    tolerance: float = torch.finfo(slopes.dtype).eps ** 0.5
-    return difference <= tolerance * largest
+    return difference <= _tolerance(slopes) * largest
+
+
+def _adds_up(cells: Tensor, bias: Tensor, scores: Tensor) -> Tensor:
+    """Return for which images cells and bias are the score up to rounding, ``(N,)`` bool."""
+    missing = scores - bias - cells.flatten(1).sum(1)
+    largest = scores.abs() + bias.abs() + cells.abs().flatten(1).sum(1)
+    return missing.abs() <= _tolerance(scores) * largest
+
+
+def _tolerance(values: Tensor) -> float:
+    tolerance: float = torch.finfo(values.dtype).eps ** 0.5
+    return tolerance

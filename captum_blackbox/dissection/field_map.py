@@ -49,15 +49,17 @@ def field_map(
         Field(offset=-1, size=7, step=4)
     """
     module = find_layers(model, layer)[layer]
-    recorder = _Recorder(image)
     additional = format_additional_forward_args(additional_forward_args) or ()
     with (
+        torch.inference_mode(mode=False),  # which turns gradients on
         torch.no_grad(),
         evaluating(model),
         captured({layer: module}) as seen,
-        intercepted(model, lambda: recorder),
     ):
-        model(image, *additional)
+        image = image.clone()  # which the network may overwrite
+        recorder = _Recorder(image)
+        with intercepted(model, lambda: recorder):
+            model(image, *additional)
     if layer not in seen:
         raise LayerError(
             f"layer {layer!r} ({type(module).__name__}) does not run; choose another one"

@@ -231,10 +231,11 @@ def _pair(value: Any) -> Sequence[int]:  # noqa: ANN401
 
 _POOL = _window("input", "kernel_size", "stride", "padding", "dilation")
 _NO_WINDOW = """
-    H T adjoint bmm conv_transpose2d cumprod cumsum einsum fft2 flip fliplr flipud fold gather
-    grid_sample ifft2 index_select interpolate irfft2 mH mT matmul mm moveaxis movedim
-    multi_head_attention_forward pixel_shuffle pixel_unshuffle rfft2 rmatmul roll rot90
-    scaled_dot_product_attention sort t unfold upsample upsample_bilinear upsample_nearest
+    H T adjoint bmm conv_transpose2d convolution cumprod cumsum deform_conv2d einsum fft_fft
+    fft_fft2 fft_fftn fft_ifft fft_ifft2 fft_ifftn flip fliplr flipud fold gather grid_sample
+    index_select inner interpolate mH mT matmul mm moveaxis movedim multi_head_attention_forward
+    pixel_shuffle pixel_unshuffle rmatmul roll rot90 scaled_dot_product_attention sort t
+    take_along_dim tensordot unfold upsample upsample_bilinear upsample_nearest
 """
 
 RULES: Mapping[str, Rule] = {

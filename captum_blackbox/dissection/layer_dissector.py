@@ -81,10 +81,10 @@ class LayerDissector:
         """Find the concepts of all units, with one pass of the network over the images.
 
         Started by ``torchrun`` or ``accelerate launch``, each process reads its share of the
-        batches, and all end with the same result. Memory beside the network's: ``memory_limit`` for
-        the largest activations of the units (8 bytes × quantile × cells of all maps) and as much
-        for the cells that can still be above the threshold (up to 48 bytes each); images whose
-        cells do not fit are run through the network twice.
+        batches, and all end with the same result; all of them have to call it. Memory beside the
+        network's: ``memory_limit`` for the largest activations of the units (8 bytes × quantile ×
+        cells of all maps) and as much for the cells that can still be above the threshold (up to 48
+        bytes each); images whose cells do not fit are run through the network twice.
 
         Args:
             concepts: Images and what they show.
@@ -204,7 +204,7 @@ class LayerDissector:
         """
         check_images(inputs)
         chosen = checked_units(units)
-        maps = self._unit_maps().of_inputs(inputs)[self.layer][:, chosen]
+        maps = self._unit_maps().of_inputs(inputs.clone())[self.layer][:, chosen]
         axes = self._axes(inputs, maps, size)
         limits = rounded_down(self.result.thresholds[chosen], maps)
         masks = torch.zeros(len(inputs), len(chosen), size[0] * size[1], dtype=torch.bool)

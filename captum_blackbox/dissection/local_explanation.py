@@ -43,7 +43,8 @@ class LocalExplanation:
         bias: The scores with the whole layer silenced, ``(N,)``.
         cells: Contribution of each cell, ``(N, units, h, w)``.
         concepts: The concept of each unit, or ``NO_CONCEPT``.
-        is_exact: Whether the rest of the network is linear for the image, ``(N,)`` bool.
+        is_exact: Whether contributions and bias are the whole score, since the rest of the network
+            is linear, ``(N,)`` bool.
 
     References:
         Bau et al., "Network Dissection", CVPR 2017; Zhou et al., "Interpreting deep visual

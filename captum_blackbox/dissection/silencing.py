@@ -1,10 +1,11 @@
 """How much units matter for a network's answers, by silencing them."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -86,7 +87,7 @@ def unit_effects(
     chosen = None if units is None else checked_units(list(units))
     sums: _Sums | None = None
     with tqdm(desc="silenced", unit="image", disable=not show_progress) as bar:
-        for image, label in _images(batches):
+        for image, label in _images(dissection, batches):
             if chosen is None:
                 chosen = torch.arange(_count_units(dissection, image))
             whole, silenced = _scores(dissection, image, chosen, at_a_time)
@@ -190,20 +191,32 @@ class _Sums:
         return UnitEffects(units, score_drop, accuracy_drop, self.images, self.right / each)
 
 
-def _images(batches: LabelledBatches) -> Iterator[tuple[Tensor, int]]:
+def _images(
+    dissection: NetworkDissection, batches: LabelledBatches
+) -> Iterator[tuple[Tensor, int]]:
     for inputs, labels in batches:
         if inputs.dim() != 4 or len(inputs) != len(labels):
             raise ShapeError(
                 f"expected batches of images (N, C, H, W) and classes (N,), got shapes "
                 f"{tuple(inputs.shape)} and {tuple(labels.shape)}"
             )
+        inputs = _beside(dissection, inputs)
         yield from zip(inputs.split(1), labels.tolist(), strict=True)
 
 
-@torch.no_grad()
+def _beside(dissection: NetworkDissection, inputs: Tensor) -> Tensor:
+    """Return inputs on the device of the network."""
+    return inputs.to(next(dissection.model.parameters(), inputs).device)
+
+
 def _count_units(dissection: NetworkDissection, image: Tensor) -> int:
-    with captured({dissection.layer: dissection.module}) as seen, evaluating(dissection.model):
-        dissection.model(image)
+    with (
+        torch.inference_mode(mode=False),  # which turns gradients on
+        torch.no_grad(),
+        evaluating(dissection.model),
+        captured({dissection.layer: dissection.module}) as seen,
+    ):
+        dissection.model(image.clone())
     return seen[dissection.layer].shape[1]
 
 
@@ -214,19 +227,25 @@ def _scores(
     """Return the scores of one image, ``(classes,)``, and without each unit, ``(U, classes)``."""
     model = dissection.model
     with evaluating(model), out_of_place(model):
-        whole = model(image)[0]
+        whole = model(image.clone())[0]
         parts = []
         for some in units.split(at_a_time):
             groups = list(some[:, None])
             with dissection.silenced(groups):
-                try:
-                    # What lies before the layer runs once; behind it there are several copies.
-                    scores = model(image)
-                except RuntimeError:  # copies do not go together with another branch
-                    scores = model(image.expand(len(groups), -1, -1, -1))
-            # A layer that the scores do not depend on leaves them one row.
-            parts.append(scores.expand(len(groups), -1))
+                parts.append(_copies(model, image, len(groups)))
     return whole.cpu(), torch.cat(parts).cpu()
+
+
+def _copies(model: nn.Module, image: Tensor, count: int) -> Tensor:
+    """Return the scores ``(count, classes)`` of an image that a layer makes several copies of."""
+    with contextlib.suppress(RuntimeError):  # copies do not go together with another branch
+        # What lies before the layer runs once; behind it there are several copies.
+        scores: Tensor = model(image.clone())  # which the network may overwrite
+        if len(scores) == count:
+            return scores
+    # The network joins the copies to one image, or the scores do not depend on the layer.
+    repeated: Tensor = model(image.repeat(count, 1, 1, 1))
+    return repeated
 
 
 @torch.no_grad()
@@ -235,13 +254,14 @@ def _accuracy(
 ) -> float:
     right = total = 0
     for inputs, labels in data:
+        inputs = _beside(dissection, inputs).clone()
         with evaluating(dissection.model):
             if units is None:
                 scores = dissection.model(inputs)
             else:
                 with dissection.ablate(units.tolist()):
                     scores = dissection.model(inputs)
-        right += int((scores.argmax(1) == labels).sum())
+        right += int((scores.argmax(1).cpu() == labels.cpu()).sum())
         total += len(labels)
     if total == 0:
         raise InputError("there is no image; give at least one batch of images and classes")

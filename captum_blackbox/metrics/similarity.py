@@ -131,7 +131,7 @@ def center_shift(a: Tensor, b: Tensor, *, channels: Channels = "abs_sum") -> Ten
         tensor([5.], dtype=torch.float64)
     """
     _pair(a, b, channels)
-    first, second = (center_of_mass(each, channels=channels) for each in (a, b))
+    first, second = (center_of_mass(each, channels=channels) for each in (a, b.to(a.device)))
     distance: Tensor = (first - second).norm(dim=1)
     return distance
 
@@ -153,7 +153,7 @@ def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:
     _pair(a, b, "sum")
     if a.shape != b.shape:
         raise ShapeError(f"expected maps of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
-    first, second = (each.detach().double().flatten(1) for each in (a, b))
+    first, second = (each.detach().double().flatten(1) for each in (a, b.to(a.device)))
     first, second = (each / _positive(each.norm(dim=1, keepdim=True)) for each in (first, second))
     return (first * second).sum(1)
 

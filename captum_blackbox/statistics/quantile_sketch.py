@@ -103,6 +103,7 @@ class QuantileSketch(Statistic):
             raise InputError(
                 f"unit {broken[0]} has a value that is NaN or infinite in {self.dtype}"
             )
+        self._move(values.device)
         self._widen(ends)
         self.count += values.shape[1]
         while values.shape[1]:
@@ -116,10 +117,13 @@ class QuantileSketch(Statistic):
         """Take in what ``other``, of the same settings but the seed, has seen."""
         if other.count == 0:
             return
-        self._widen(other._extremes)  # noqa: SLF001 - of the same class
+        if self.count == 0:
+            self._move(other._extremes.device)  # noqa: SLF001 - of the same class
+        place = self._extremes.device
+        self._widen(other._extremes.to(place))  # noqa: SLF001
         self.count += other.count
         for level, values in enumerate(other._levels):  # noqa: SLF001
-            self._append(level, values)
+            self._append(level, values.to(place))
 
     def quantile(self, q: float) -> Tensor:
         """Return the value below which a share ``q`` lies, ``(units,)`` float64.
@@ -174,8 +178,14 @@ class QuantileSketch(Statistic):
         self._levels = [level.clone() for level in levels]
         self._generator.set_state(state["generator"].cpu())
 
+    def _move(self, device: torch.device) -> None:
+        """Have everything on one device, also after a state was loaded on another."""
+        if self._extremes.device != device:
+            self._extremes = self._extremes.to(device)
+            self._levels = [level.to(device) for level in self._levels]
+
     def _widen(self, ends: Tensor) -> None:
-        own = self._extremes.to(ends.device)
+        own = self._extremes
         self._extremes = torch.stack([own[0].minimum(ends[0]), own[1].maximum(ends[1])])
 
     def _append(self, level: int, values: Tensor) -> None:
@@ -184,7 +194,7 @@ class QuantileSketch(Statistic):
         filled = self._levels[level].shape[1]
         if filled + values.shape[1] > self.resolution and filled > self.resolution // 2 + 1:
             self._compact(level)
-        self._levels[level] = torch.cat([self._levels[level].to(values.device), values], 1)
+        self._levels[level] = torch.cat([self._levels[level], values], 1)
 
     def _compact(self, level: int) -> None:
         """Let one of every two values among the smaller half stand for both, a level higher."""

@@ -14,6 +14,8 @@ from captum_blackbox.statistics.running import Statistic, check_names
 Interpolation: TypeAlias = Literal["linear", "higher"]
 """Between two of the sorted values, as in NumPy: a mixture of both, or the larger one."""
 
+_MOST_SORTED = 1 << 22  # values at a time
+
 
 class TopFraction(Statistic):
     """The largest values of each unit, from which quantiles close to 1 follow exactly.
@@ -140,12 +142,15 @@ class TopFraction(Statistic):
     def _compact(self) -> None:
         """Forget all but the largest; where there are enough of them, the bound rises."""
         most = int(self._filled.max())
-        is_room = (
-            torch.arange(self._kept.shape[1], device=self._kept.device) >= (self._filled[:, None])
-        )
-        self._kept.masked_fill_(is_room, -math.inf)
-        kept = self._kept[:, :most].topk(min(most, self.capacity)).values
-        self._start(kept)
+        columns = min(most, self.capacity)
+        place = torch.arange(most, device=self._kept.device)
+        few = max(1, _MOST_SORTED // max(most, 1))  # in place: nothing as large is made beside
+        for kept, filled in zip(self._kept.split(few), self._filled.split(few), strict=True):
+            values = kept[:, :most].masked_fill_(place >= filled[:, None], -math.inf)
+            kept[:, :columns] = values.topk(columns).values
+        self._filled.fill_(columns)
+        if columns == self.capacity:
+            self._bound = self._kept[:, columns - 1].clone()
 
     def quantile(self, level: float, interpolation: Interpolation = "linear") -> Tensor:
         """Return the quantile at ``level`` in [0, 1] of each unit, ``(units,)`` float64.
@@ -170,8 +175,7 @@ class TopFraction(Statistic):
         self._compact()
         position = _position(self.count, level)
         below, share = math.floor(position), position - math.floor(position)
-        largest = self._kept[:, :needed].topk(needed).values.double()
-        low, high = largest[:, needed - 1], largest[:, max(needed - 2, 0)]
+        low, high = (self._kept[:, rank].double() for rank in (needed - 1, max(needed - 2, 0)))
         if interpolation == "higher":
             return low if position == below else high
         return low + (high - low) * share

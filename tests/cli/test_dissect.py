@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from captum_blackbox.cli import app, dissect_gallery, dissect_kept, dissect_run, dissect_runs
-from captum_blackbox.concepts import SceneConcepts
+from captum_blackbox.concepts import MaskConcepts, SceneConcepts
 from captum_blackbox.dissection import Dissection, read_units
 from captum_blackbox.dissection.checkpoint import Checkpoint
 
@@ -323,6 +323,19 @@ def test_a_broken_image_ends_the_run_or_is_left_out(place):
     assert '<th scope="row">image 3</th><td>' in (place / "out" / "index.html").read_text()
     assert "photos/03.jpg" in (place / "out" / "index.html").read_text()
     assert "photos/03.jpg" in failure(*model())
+
+
+@pytest.mark.usefixtures("no_pages")
+def test_a_stopped_run_that_left_out_images_does_not_go_on_as_one_that_must_not(place, monkeypatch):
+    (place / "photos" / "03.jpg").write_bytes(b"no image")
+
+    def stop(self, index):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MaskConcepts, "annotations", stop)
+        assert run(*model(), "--no-controls", "--on-error", "skip").exit_code == 130
+    assert "photos/03.jpg" in failure(*model(), "--no-controls")
 
 
 def test_an_unknown_layer_is_refused_with_the_nearest_names(place):

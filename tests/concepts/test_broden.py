@@ -122,6 +122,18 @@ def test_without_the_tables_of_coverage_the_frequencies_decide(root):
     assert BrodenConcepts(root).labels[3] == Label("door", "part")
 
 
+def test_what_nobody_has_counted_may_stay_empty(root):
+    for name in ("c_object", "c_material", "c_scene", "c_part"):
+        rows = (root / f"{name}.csv").read_text().splitlines()
+        emptied = [rows[0], *(row.rsplit(",", 1)[0] + "," for row in rows[1:])]
+        (root / f"{name}.csv").write_text("\n".join(emptied))
+    text = (root / "label.csv").read_text().replace("part(4);object(1)", "part;object")
+    (root / "label.csv").write_text(text)
+    named = {label.name: label.category for label in BrodenConcepts(root).labels}
+    assert named["fabric, cloth"] == "material"  # 36 against 3
+    assert named["door"] == "part"  # the later one
+
+
 def test_a_choice_of_categories_leaves_out_labels_columns_and_images(root):
     concepts = BrodenConcepts(root, categories=["part", "object"])
     assert concepts.categories == ("object", "part")  # in the file's order, which decides ties

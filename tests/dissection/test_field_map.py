@@ -221,6 +221,12 @@ def test_other_arguments_are_passed_and_do_not_count():
     assert found == (Field(1, 1, 1),) * 2
 
 
+def test_it_can_be_asked_in_inference_mode():
+    with torch.inference_mode():
+        found = of(lambda m, x: F.max_pool2d(x, 3, 2, 1))
+    assert found == (Field(-1, 3, 2),) * 2
+
+
 UNKNOWN = [
     (lambda m, x: x.flatten(1), "flatten in the model itself has no rule"),
     (lambda m, x: x.mean((2, 3)), "mean in the model itself has no rule"),
@@ -229,6 +235,9 @@ UNKNOWN = [
     (lambda m, x: F.interpolate(x, scale_factor=2), "interpolate in the model itself"),
     (lambda m, x: F.linear(x, torch.ones(24, 24)), "linear in the model itself has no rule"),
     (lambda m, x: x.flip(-1), "flip in the model itself has no rule"),
+    (lambda m, x: torch.fft.ifft2(torch.fft.fft2(x)).real, "fft_fft2 in the model itself"),
+    (lambda m, x: torch.fft.fft(x, dim=2).abs(), "fft_fft in the model itself has no rule"),
+    (lambda m, x: torch.tensordot(x, torch.ones(24, 24), 1), "tensordot in the model itself"),
     (lambda m, x: x.mT, "mT in the model itself has no rule"),
     (lambda m, x: x @ x, "matmul in the model itself has no rule"),
     (lambda m, x: x[:, :, [1, 2]], "getitem in the model itself has no rule"),

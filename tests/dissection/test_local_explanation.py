@@ -212,6 +212,30 @@ def test_it_knows_where_the_sum_is_exact(tail, dtype):
     assert_close(explanation.bias, silent.expand(5))
 
 
+class Jumps(nn.Module):
+    """Has the same slopes everywhere, but not the value at 0 that they lead to."""
+
+    def forward(self, x):
+        return x.mean((2, 3)) + 5 * (x.abs().amax((1, 2, 3)) > 0)[:, None]
+
+
+def test_equal_slopes_do_not_make_a_sum_exact():
+    explanation = dissection_of(Tail(Jumps()), "conv").explain(images(), 2)
+    assert_close(explanation.residual, torch.full((4,), 5.0).double())
+    assert not explanation.is_exact.any()
+
+
+def test_a_reshape_that_leaves_something_out_makes_no_exact_sum():
+    torch.manual_seed(6)
+    for first, is_exact in ((0, True), (1, False)):
+        dissection = dissection_of(
+            gap(), "relu", reshape_transform=lambda output, first=first: output[:, :, first:]
+        )
+        explanation = dissection.explain(images(), 1)
+        assert explanation.is_exact.tolist() == [is_exact] * 4
+        assert bool((explanation.residual.abs() < 1e-12).all()) is is_exact
+
+
 def test_a_score_that_does_not_depend_on_the_layer_owes_it_nothing():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(320, 2))
     model[2].weight.data.zero_()

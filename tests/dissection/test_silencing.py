@@ -58,6 +58,17 @@ class Flat(nn.Module):
         return self.head(self.inner(x).relu().view(len(x), -1))
 
 
+class Joined(nn.Module):
+    """Joins the copies that the layer makes to one image, without an error."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.inner(x).relu().view(len(x), 4, -1).mean(2))
+
+
 NETWORKS = {
     "plain": (TwoConvs, "conv2"),
     "in place": (lambda: TwoConvs(inplace=True), "conv1"),
@@ -65,6 +76,7 @@ NETWORKS = {
     "stem": (Residual, "stem"),
     "dense": (Dense, "inner"),
     "flat": (Flat, "inner"),
+    "joined": (Joined, "inner"),
 }
 
 
@@ -258,6 +270,46 @@ def test_a_layer_beside_the_scores_has_no_effect():
         found = unit_effects(dissection, labelled(), at_a_time=at_a_time, show_progress=False)
         assert found.score_drop.shape == (4, 4)
         assert not found.score_drop.any() and not found.accuracy_drop.any()
+
+
+class Overwrites(TwoConvs):
+    def forward(self, x):
+        return super().forward(x.sub_(0.5))
+
+
+def test_what_the_network_overwrites_is_a_copy():
+    torch.manual_seed(4)
+    plain, overwrites = TwoConvs().double(), Overwrites().double()
+    overwrites.load_state_dict(plain.state_dict())
+    moved = [(x - 0.5, labels) for x, labels in labelled()]
+    expected = unit_effects(NetworkDissection(plain, "conv1"), moved, show_progress=False)
+    dissection = NetworkDissection(overwrites, "conv1", quantile=0.1, iou_threshold=0.0)
+    dissection.dissect(random_concepts(), show_progress=False)
+    batches = labelled()
+    for at_a_time in (2, 64):
+        found = unit_effects(dissection, batches, at_a_time=at_a_time, show_progress=False)
+        assert_close(found.score_drop, expected.score_drop, **EXACT)
+    dissection.attribute(batches[0][0], 0)
+    dissection.masks(batches[0][0], [0], (5, 5))
+    limit = float(dissection.result.iou.amax(1).median())
+    split = dissection.changed(iou_threshold=limit).use(dissection.result)
+    detectors_against_others(split, batches, draws=1, show_progress=False)
+    for (x, _), (untouched, _) in zip(batches, labelled(), strict=True):
+        assert torch.equal(x, untouched)
+
+
+def test_images_go_where_the_network_is_in_any_mode(device):
+    model, dissection, _ = case("residual")
+    expected = unit_effects(dissection, labelled(), show_progress=False)
+    model.to(device)
+    with torch.inference_mode():
+        found = unit_effects(dissection, labelled(), show_progress=False)
+    assert_close(found.score_drop, expected.score_drop)
+    dissection.dissect(random_concepts(), show_progress=False)
+    limit = float(dissection.result.iou.amax(1).median())
+    split = dissection.changed(iou_threshold=limit).use(dissection.result)
+    pairs = detectors_against_others(split, labelled(), draws=2, show_progress=False)
+    assert pairs.accuracy == pytest.approx(float((found.accuracy * found.images).sum()) / 12)
 
 
 def test_turned_units_have_effects_too():

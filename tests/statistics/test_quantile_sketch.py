@@ -207,6 +207,20 @@ def test_values_of_any_dtype_are_kept_in_that_of_the_sketch(dtype, device):
         assert_close(sketch.quantile(0.3).cpu(), naive(values.cpu().to(own), 0.3))
 
 
+def test_a_sketch_goes_on_and_merges_on_any_device(device):
+    values = torch.randn(2, 3000)
+    expected = fed(QuantileSketch(2, resolution=16), values)
+    loaded = QuantileSketch(2, resolution=16)
+    loaded.load_state(fed(QuantileSketch(2, resolution=16), values[:, :2995]).state())
+    loaded.update(values[:, 2995:].to(device))  # the upper levels change no more
+    assert loaded.state()["values"].device.type == device
+    assert_close(loaded.quantile(0.9).cpu(), expected.quantile(0.9), rtol=0, atol=0)
+    other = fed(QuantileSketch(2, resolution=16), values[:, :5])
+    loaded.merge(other)
+    other.merge(loaded)
+    assert loaded.quantile(0.9).device.type == device and other.quantile(0.9).device.type == "cpu"
+
+
 def test_constant_units_and_ties_have_their_value():
     values = torch.zeros(2, 10_000)
     values[1, ::100] = 1.0

@@ -9,9 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from captum_blackbox.errors import ArtifactError, InputError
-from captum_blackbox.statistics import TopFraction, TopImages
+from captum_blackbox.statistics import TopFraction, TopImages, top_fraction
 
 LEVELS = (0.5, 0.9, 0.95, 0.99, 0.995, 994 / 999)
 
@@ -175,6 +177,33 @@ def test_memory_is_twice_the_capacity_and_never_more():
         top.update(torch.rand(64, 3, 5) + top.count)
         assert top._kept.shape == (3, 40)
         assert int(top._filled.max()) <= 40
+
+
+class _Made(TorchDispatchMode):
+    """The size of the largest tensor that is made, and not a part of one there was."""
+
+    def __init__(self, kept):
+        super().__init__()
+        self.place, self.largest = kept.untyped_storage().data_ptr(), 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for each in tree_leaves(result):
+            if isinstance(each, torch.Tensor) and each.untyped_storage().data_ptr() != self.place:
+                self.largest = max(self.largest, each.numel())
+        return result
+
+
+def test_beside_what_is_kept_nothing_as_large_is_made(monkeypatch):
+    monkeypatch.setattr(top_fraction, "_MOST_SORTED", 64)
+    values = torch.rand(90, 50)
+    top = TopFraction(TopFraction.capacity_for(90, 0.8))
+    for batch in values.split(18):
+        top.update(batch[:, :, None])
+    with _Made(top._kept) as made:
+        found = top.quantile(0.8)
+    assert made.largest <= 64 < top._kept.numel() / 20
+    assert_close(found, values.double().quantile(0.8, dim=0))
 
 
 def test_an_early_level_needs_more_than_is_kept():
