@@ -1,6 +1,7 @@
 """The concepts that the command line names."""
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,9 @@ def _broden(spec: str, place: str, size: int) -> Concepts:
 def _voc(spec: str, place: str, size: int) -> Concepts:
     from torchvision.datasets import VOCSegmentation
 
-    root, _, rest = place.partition(":")
-    year, _, split = rest.partition(":")
+    # The root may contain colons itself, as C:/data does.
+    found = re.fullmatch(r"(.*?)(?::(\d{4}))?(?::([a-z]+))?", place)
+    root, year, split = found.groups() if found else (place, None, None)
     return _from_torchvision(
         lambda: VOCSegmentation(_folder(spec, root), year=year or "2012", image_set=split or "val"),
         spec,

@@ -31,7 +31,8 @@ def gallery_pictures(
     """
     result, device = dissection.result, first_parameter(dissection.model).device
     pictures = {}
-    for unit in tqdm(result.detectors()[:MOST_UNITS], desc="gallery", unit="unit"):
+    detectors = result.detectors()[:MOST_UNITS]
+    for unit in tqdm(detectors, desc="gallery", unit="unit", disable=not detectors):
         numbers = result.top_images[unit.unit, :_IMAGES].tolist()
         images = torch.stack([concepts.image(number) for number in numbers])
         masks = dissection.masks(prepare(images).to(device), [unit.unit], concepts.image_size)

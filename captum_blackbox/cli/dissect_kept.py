@@ -18,6 +18,7 @@ from captum_blackbox.dissection.layer_dissector import LayerDissector
 from captum_blackbox.errors import ArtifactError
 
 UNFINISHED = "unfinished"
+_TAKEN = ("index", "explanations")  # names of files that are of no layer
 
 Dissector: TypeAlias = Callable[[str | Sequence[str]], LayerDissector]
 """A layer, or a list of them → what dissects it."""
@@ -30,7 +31,8 @@ def layer_stem(layer: str) -> str:
         >>> layer_stem("features.6.2"), layer_stem("a/<b>"), layer_stem("")
         ('features.6.2', 'a-b', 'model')
     """
-    return re.sub(r"[^A-Za-z0-9._]+", "-", layer).strip("-.") or "model"
+    stem = re.sub(r"[^A-Za-z0-9._]+", "-", layer).strip("-.") or "model"
+    return f"layer-{stem}" if stem in _TAKEN else stem
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from captum_blackbox.cli.images import (
-    UNREADABLE,
     Preparation,
     files_in,
     no_image,
@@ -20,6 +19,7 @@ from captum_blackbox.cli.images import (
 )
 from captum_blackbox.cli.messages import say
 from captum_blackbox.concepts import Scenes
+from captum_blackbox.concepts.image_loading import UNREADABLE
 
 
 class ImageBatches:

@@ -16,10 +16,9 @@ from tqdm.auto import tqdm
 
 from captum_blackbox.cli.messages import say
 from captum_blackbox.cli.options import PresetName
+from captum_blackbox.concepts.image_files import of_8_bits
+from captum_blackbox.concepts.image_loading import UNREADABLE
 from captum_blackbox.errors import InputError
-
-# What Pillow raises for files that are no images, broken or dangerously large.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Preparation:
     def picture(self, path: Path) -> Tensor:
         """Read one file as ``(C, size, size)`` in [0, 1]."""
         with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file)
+            upright = of_8_bits(ImageOps.exif_transpose(file))
             image = upright.convert("L" if len(self.mean) == 1 else "RGB")
         resized = transforms.resize(image, [self.resize], self.interpolation)
         cropped = transforms.center_crop(resized, [self.size])
@@ -195,7 +194,7 @@ def read_class_names(path: Path) -> list[str]:
         InputError: The file holds something else.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
         names = json.loads(text) if path.suffix == ".json" else text.splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"{str(path)!r} cannot be read as class names: {error}") from error

@@ -182,6 +182,7 @@ def _appears_when_whole(root: Path) -> Iterator[Path]:
     """Yield a folder beside ``root`` that takes its place if the block succeeds."""
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ArtifactError(f"{str(root)!r} exists and is not empty; choose another folder")
+    root = root.resolve()
     temporary = root.with_name(f".{root.name}.{secrets.token_hex(4)}")
     temporary.mkdir(parents=True)
     try:

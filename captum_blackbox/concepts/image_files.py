@@ -90,14 +90,14 @@ def picture(image: Image.Image, size: tuple[int, int] | None = None) -> Tensor:
         >>> picture(Image.new("L", (4, 2), 51), (1, 2))[:, 0, 0]
         tensor([0.2000, 0.2000, 0.2000])
     """
-    coloured = _of_8_bits(image).convert("RGB")
+    coloured = of_8_bits(image).convert("RGB")
     if size is not None and coloured.size != size[::-1]:
         coloured = coloured.resize(size[::-1], Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(coloured))
     return pixels.permute(2, 0, 1).contiguous().to(torch.float32).div_(255)
 
 
-def _of_8_bits(image: Image.Image) -> Image.Image:
+def of_8_bits(image: Image.Image) -> Image.Image:
     """Return a grey image of 16 bits with 8, which Pillow clips instead; others as they are."""
     if image.mode == "F" or (image.mode == "I" and np.asarray(image).max() > _MOST_OF_16_BITS):
         name = getattr(image, "filename", "") or "the image"

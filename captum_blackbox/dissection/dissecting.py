@@ -126,6 +126,7 @@ class _Run:
             **self._identity,
             "kind": "dissection in the making",
             "batch_size": self._execution.batch_size,
+            "on_error": self._execution.on_error,
         }
         return Checkpoint(
             self._execution.checkpoint, header, self._execution.checkpoint_every, self._process

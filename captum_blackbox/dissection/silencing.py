@@ -1,7 +1,7 @@
 """How much units matter for a network's answers, by silencing them."""
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,8 @@ from captum_blackbox.hooks import captured, evaluating, out_of_place
 
 LabelledBatches = DataLoader[tuple[Tensor, Tensor]] | Iterable[tuple[Tensor, Tensor]]
 """Batches of model inputs ``(N, C, H, W)`` and their classes ``(N,)``."""
+
+_NO_IMAGE = "there is no image; give at least one batch of images and classes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,16 +89,17 @@ def unit_effects(
     chosen = None if units is None else checked_units(list(units))
     sums: _Sums | None = None
     with tqdm(desc="silenced", unit="image", disable=not show_progress) as bar:
-        for image, label in _images(dissection, batches):
-            if chosen is None:
-                chosen = torch.arange(_count_units(dissection, image))
-            whole, silenced = _scores(dissection, image, chosen, at_a_time)
-            if sums is None:
-                sums = _Sums(len(chosen), len(whole))
-            sums.update(whole, silenced, label)
-            bar.update()
+        for inputs, labels in _checked(dissection, batches):
+            for image, label in zip(inputs.split(1), labels.tolist(), strict=True):
+                if chosen is None:
+                    chosen = torch.arange(_count_units(dissection, image))
+                whole, silenced = _scores(dissection, image, chosen, at_a_time)
+                if sums is None:
+                    sums = _Sums(len(chosen), len(whole))
+                sums.update(whole, silenced, label)
+                bar.update()
     if sums is None or chosen is None:
-        raise InputError("there is no image; give at least one batch of images and classes")
+        raise InputError(_NO_IMAGE)
     return sums.effects(chosen)
 
 
@@ -136,14 +139,14 @@ def detectors_against_others(
 
     Args:
         dissection: Of one layer, with a result.
-        batches: Model inputs and their classes; read in every draw.
+        batches: Model inputs and their classes; read once.
         size: How many units to silence at a time; by default half of the smaller group.
         draws: Pairs of random groups.
         seed: Of the draws.
-        show_progress: Show a bar that counts forward passes over the data.
+        show_progress: Show a bar that counts images.
 
     Raises:
-        InputError: One of the groups is smaller than ``size``, or there is no image.
+        InputError: One of the groups is smaller than ``size``, or there is no draw or no image.
     """
     result = dissection.result
     is_detector = result.iou.amax(1) > dissection.settings.iou_threshold
@@ -155,18 +158,26 @@ def detectors_against_others(
             f"{len(groups[0])} units detect a concept and {len(groups[1])} do not; size must be "
             f"between 1 and {smaller}, got {size}"
         )
-    data = list(batches)
+    if draws < 1:
+        raise InputError(f"draws is at least 1, got {draws}")
     generator = torch.Generator().manual_seed(seed)
-    with tqdm(total=2 * draws + 1, desc="silenced", disable=not show_progress) as bar:
-        accuracy = _accuracy(dissection, data, None)
-        bar.update()
-        found = torch.zeros(draws, 2, dtype=torch.float64)
-        for draw in range(draws):
-            for place, group in enumerate(groups):
-                chosen = group[torch.randperm(len(group), generator=generator)[:size]]
-                found[draw, place] = _accuracy(dissection, data, chosen)
-                bar.update()
-    return PairedSilencing(size, accuracy, found[:, 0], found[:, 1])
+    drawn = [
+        group[torch.randperm(len(group), generator=generator)[:size]]
+        for _ in range(draws)
+        for group in groups
+    ]
+    right, total = torch.zeros(1 + len(drawn), dtype=torch.float64), 0
+    with tqdm(desc="silenced", unit="image", disable=not show_progress) as bar:
+        for inputs, labels in _checked(dissection, batches):
+            for place, units in enumerate([None, *drawn]):
+                right[place] += _count_right(dissection, inputs.clone(), labels, units)
+            total += len(labels)
+            bar.update(len(labels))
+    if total == 0:
+        raise InputError(_NO_IMAGE)
+    accuracy = right / total
+    detectors, others = accuracy[1:].view(draws, 2).T
+    return PairedSilencing(size, float(accuracy[0]), detectors, others)
 
 
 class _Sums:
@@ -191,22 +202,17 @@ class _Sums:
         return UnitEffects(units, score_drop, accuracy_drop, self.images, self.right / each)
 
 
-def _images(
+def _checked(
     dissection: NetworkDissection, batches: LabelledBatches
-) -> Iterator[tuple[Tensor, int]]:
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs, on the device of the network, and classes."""
     for inputs, labels in batches:
         if inputs.dim() != 4 or len(inputs) != len(labels):
             raise ShapeError(
                 f"expected batches of images (N, C, H, W) and classes (N,), got shapes "
                 f"{tuple(inputs.shape)} and {tuple(labels.shape)}"
             )
-        inputs = _beside(dissection, inputs)
-        yield from zip(inputs.split(1), labels.tolist(), strict=True)
-
-
-def _beside(dissection: NetworkDissection, inputs: Tensor) -> Tensor:
-    """Return inputs on the device of the network."""
-    return inputs.to(next(dissection.model.parameters(), inputs).device)
+        yield inputs.to(next(dissection.model.parameters(), inputs).device), labels.cpu()
 
 
 def _count_units(dissection: NetworkDissection, image: Tensor) -> int:
@@ -238,7 +244,7 @@ def _scores(
 
 def _copies(model: nn.Module, image: Tensor, count: int) -> Tensor:
     """Return the scores ``(count, classes)`` of an image that a layer makes several copies of."""
-    with contextlib.suppress(RuntimeError):  # copies do not go together with another branch
+    with suppress(RuntimeError):  # copies do not go together with another branch
         # What lies before the layer runs once; behind it there are several copies.
         scores: Tensor = model(image.clone())  # which the network may overwrite
         if len(scores) == count:
@@ -249,20 +255,12 @@ def _copies(model: nn.Module, image: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def _accuracy(
-    dissection: NetworkDissection, data: Sequence[tuple[Tensor, Tensor]], units: Tensor | None
-) -> float:
-    right = total = 0
-    for inputs, labels in data:
-        inputs = _beside(dissection, inputs).clone()
-        with evaluating(dissection.model):
-            if units is None:
-                scores = dissection.model(inputs)
-            else:
-                with dissection.ablate(units.tolist()):
-                    scores = dissection.model(inputs)
-        right += int((scores.argmax(1).cpu() == labels.cpu()).sum())
-        total += len(labels)
-    if total == 0:
-        raise InputError("there is no image; give at least one batch of images and classes")
-    return right / total
+def _count_right(
+    dissection: NetworkDissection, inputs: Tensor, labels: Tensor, units: Tensor | None
+) -> int:
+    with ExitStack() as blocks:
+        blocks.enter_context(evaluating(dissection.model))
+        if units is not None:
+            blocks.enter_context(dissection.silenced([units]))
+        scores = dissection.model(inputs)
+    return int((scores.argmax(1).cpu() == labels).sum())

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from captum_blackbox.cli import app, dissect_gallery, dissect_kept, dissect_run, dissect_runs
+from captum_blackbox.cli.dissect_kept import layer_stem
 from captum_blackbox.concepts import MaskConcepts, SceneConcepts
 from captum_blackbox.dissection import Dissection, read_units
 from captum_blackbox.dissection.checkpoint import Checkpoint
@@ -238,6 +239,11 @@ def test_a_layer_may_be_called_as_a_file_of_ours(place):
         "head",
     ]
     assert len(read_units(place / "out" / "layers.csv")) == 6
+
+
+@pytest.mark.parametrize("name", ["index", "explanations"])
+def test_a_layers_files_have_names_of_their_own(name):
+    assert layer_stem(name) == f"layer-{name}"
 
 
 @pytest.mark.usefixtures("no_pages")

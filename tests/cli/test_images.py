@@ -134,3 +134,12 @@ def test_a_photograph_is_turned_upright(tmp_path):
     picture = load_images([tmp_path], choose_preparation(16, "0", "1", None)).inputs[0, 0]
     assert picture[0].mean() == 0
     assert picture[-1].mean() == 1
+
+
+def test_a_grey_image_of_16_bits_is_not_clipped(tmp_path):
+    values = np.full((8, 8), 257 * 51, dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    preparation = Preparation(8, 8, (0.0,) * 3, (1.0,) * 3)
+    torch.testing.assert_close(
+        preparation.picture(tmp_path / "deep.png"), torch.full((3, 8, 8), 0.2)
+    )

@@ -443,3 +443,16 @@ def test_groups_that_are_too_small_are_refused():
         detectors_against_others(dissection, [], show_progress=False)
     with pytest.raises(InputError, match="is not dissected yet"):
         detectors_against_others(case("plain")[1], batches, show_progress=False)
+    with pytest.raises(InputError, match="^draws is at least 1, got 0$"):
+        detectors_against_others(dissection, batches, draws=0, show_progress=False)
+    wrong = [(images(3), torch.tensor([0, 1]))]
+    with pytest.raises(ShapeError, match=r"got shapes \(3, 3, 12, 10\) and \(2,\)$"):
+        detectors_against_others(dissection, wrong, show_progress=False)
+
+
+def test_a_stream_of_batches_is_read_once():
+    dissection, batches, expected = compared()
+    found = detectors_against_others(dissection, iter(batches), draws=6, show_progress=False)
+    assert found.accuracy == expected.accuracy
+    assert found.detectors.tolist() == expected.detectors.tolist()
+    assert found.others.tolist() == expected.others.tolist()
