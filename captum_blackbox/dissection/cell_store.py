@@ -88,7 +88,7 @@ class CellStore:
                 cells = ActiveCells(*(state[f"{batch}.{name}"] for name in _NAMES))
                 cells = cells.still_above(bound)
                 self._batches[batch] = cells
-                self._bytes += _bytes(cells)
+        self._bytes = sum(map(_bytes, self._batches.values()))  # some may lie in two files
 
 
 def _bytes(cells: ActiveCells) -> int:

@@ -19,7 +19,7 @@ from captum_blackbox.dissection.layer_run import rounded_down
 from captum_blackbox.dissection.lit_pixels import lit_pixels
 from captum_blackbox.dissection.options import Execution, Rotation, Settings
 from captum_blackbox.dissection.reading import OnError
-from captum_blackbox.dissection.replacing import checked_units
+from captum_blackbox.dissection.replacing import check_units, checked_units
 from captum_blackbox.dissection.result import Dissection
 from captum_blackbox.dissection.rotation import fractional_rotation, random_rotation
 from captum_blackbox.dissection.unit_maps import Preprocess, ReshapeTransform, UnitMaps
@@ -201,10 +201,15 @@ class LayerDissector:
             inputs: Of the model, ``(N, C, H, W)``.
             units: Their numbers.
             size: Height and width of the masks.
+
+        Raises:
+            InputError: The layer is not dissected yet, or has no such unit.
         """
         check_images(inputs)
         chosen = checked_units(units)
-        maps = self._unit_maps().of_inputs(inputs.clone())[self.layer][:, chosen]
+        maps = self._unit_maps().of_inputs(inputs.clone())[self.layer]
+        check_units(chosen, maps.shape[1], self.layer)
+        maps = maps[:, chosen]
         axes = self._axes(inputs, maps, size)
         limits = rounded_down(self.result.thresholds[chosen], maps)
         masks = torch.zeros(len(inputs), len(chosen), size[0] * size[1], dtype=torch.bool)

@@ -56,6 +56,17 @@ def checked_units(units: object) -> Tensor:
     return numbers.long()
 
 
+def check_units(units: Tensor, count: int, layer: str) -> None:
+    """Check that a layer of ``count`` units has all of these.
+
+    Raises:
+        InputError: It has not.
+    """
+    outside = units[(units < 0) | (units >= count)].tolist()
+    if outside:
+        raise InputError(f"layer {layer!r} has units 0 ... {count - 1}, got {outside[0]}")
+
+
 def silenced(groups: Sequence[Tensor], rotation: Rotation | None, layer: str) -> Replacement:
     """Return what sets groups of units, along the second axis of a layer's output, to 0.
 
@@ -73,9 +84,7 @@ def silenced(groups: Sequence[Tensor], rotation: Rotation | None, layer: str) ->
         count = output.shape[1]
         kept = output.new_ones(len(groups), count)
         for row, units in zip(kept, groups, strict=True):
-            outside = units[(units < 0) | (units >= count)].tolist()
-            if outside:
-                raise InputError(f"layer {layer!r} has units 0 ... {count - 1}, got {outside[0]}")
+            check_units(units, count, layer)
             row[units.to(output.device)] = 0
         kept = kept.view(*kept.shape, *(1,) * (output.dim() - 2))
         if rotation is None:

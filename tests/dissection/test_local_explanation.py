@@ -511,3 +511,10 @@ def test_masks_are_where_units_exceed_their_thresholds(gap_dissection):
         maps = model.relu(model.conv(x))[:, [4, 1]]
     limits = gap_dissection.result.thresholds[[4, 1], None, None]
     assert torch.equal(gap_dissection.masks(x, [4, 1], (12, 10)), maps > limits)
+
+
+@pytest.mark.parametrize("unit", [-1, 6])
+def test_there_is_no_mask_of_a_unit_that_there_is_not(gap_dissection, unit):
+    message = f"layer 'relu' has units 0 ... 5, got {unit}"
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        gap_dissection.masks(images(1), [0, unit], (5, 5))

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import dissecting_job as job
 import pytest
+import torch
 from planted_units import assert_same_result
 from torch import nn
 
 from captum_blackbox.artifacts import load_artifact
+from captum_blackbox.dissection.active_cells import ActiveCells
 from captum_blackbox.dissection.broken import Broken
+from captum_blackbox.dissection.cell_store import CellStore
 from captum_blackbox.dissection.checkpoint import Checkpoint
 from captum_blackbox.errors import ArtifactError, ExplanationWarning
 
@@ -253,3 +256,17 @@ def test_broken_images_merge_with_their_reasons():
     assert one.messages() == ("image 1: 'b.jpg' is missing", "image 3: 'é.jpg' is cut off")
     one.load_state(Broken(5).state())
     assert (one.numbers(), one.flags.any().item()) == ([], False)
+
+
+def test_cells_that_lie_in_two_files_take_room_once():
+    """As they do where a run went on with other moments of writing."""
+    bound = torch.tensor([0.5])
+    cells = ActiveCells.above(bound, torch.ones(1, 1, 5, 5))
+    room = 2 * sum(each.numel() * each.element_size() for each in cells.tensors())
+    store, resumed = CellStore(room), CellStore(room)
+    store.keep(0, cells, 10**6, lambda: bound)
+    written = store.unsaved()
+    for _ in range(2):
+        resumed.load(written, 1, bound)
+    resumed.keep(1, cells, 10**6, lambda: bound)
+    assert resumed.find(1) is not None
