@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_blackbox.artifacts import check_header, load_artifact, save_artifact
 from captum_blackbox.dissection.layer_run import LayerRun
+from captum_blackbox.errors import ArtifactError
 from captum_blackbox.statistics import Statistic, TopFraction
 
 _ACTIVATIONS, _COUNTS = "activations.safetensors", "counts.safetensors"
@@ -33,6 +34,7 @@ class Checkpoint:
         self, folder: Path, header: Mapping[str, Any], every: int, process: tuple[int, int]
     ) -> None:
         number, processes = process
+        _check_shares(folder, processes)
         self._shared = folder
         self._folder = folder / f"{number}-of-{processes}" if processes > 1 else folder
         self._header = json.loads(json.dumps({**header, "process": [number, processes]}))
@@ -100,6 +102,23 @@ class Checkpoint:
             for part, tensor in statistic.state().items()
         }
         save_artifact(self._folder / name, {**tensors, "done": torch.tensor(done)}, self._header)
+
+
+def _check_shares(folder: Path, processes: int) -> None:
+    """Refuse to begin anew beside the shares of another number of processes.
+
+    Raises:
+        ArtifactError: There are such.
+    """
+    shares = {"1"} if (folder / _ACTIVATIONS).is_file() else set()
+    for path in folder.glob(f"*-of-*/{_ACTIVATIONS}"):
+        shares.add(path.parent.name.rpartition("-of-")[2])
+    for share in shares:
+        if share != str(processes):
+            raise ArtifactError(
+                f"{str(folder)!r} keeps an unfinished run of {share} processes, and now there are "
+                f"{processes}; start as many as then, or choose another folder"
+            )
 
 
 def _watching(layers: Sequence[LayerRun], broken: Statistic) -> dict[str, Statistic]:

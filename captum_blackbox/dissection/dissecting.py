@@ -170,6 +170,9 @@ class _Run:
     def _merge_activations(self) -> None:
         merge_across_processes({layer.name: layer.top for layer in self._layers})
         merge_across_processes({layer.name: layer.best for layer in self._layers})
+        if self._process[1] > 1:
+            for layer in self._layers:  # on one kind of device in all of them: to the same last bit
+                layer.top.load_state({k: each.cpu() for k, each in layer.top.state().items()})
         merge_across_processes({"broken": self._broken_images})
 
     def _count(self) -> None:

@@ -70,7 +70,8 @@ def _another(activation: Tensor) -> Tensor:
     """Return an activation unlike the given one: where a network is linear, slopes are the same."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(activation.shape[1:], generator=generator).to(activation)
-    return noise.expand_as(activation) * (1 + activation.abs().amax())
+    largest = activation.abs().flatten(1).amax(1)
+    return noise * (1 + largest.view(-1, *(1,) * (activation.dim() - 1)))
 
 
 def _is_same(slopes: Tensor, others: Tensor) -> Tensor:

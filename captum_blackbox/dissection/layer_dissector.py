@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -174,9 +174,7 @@ class LayerDissector:
         if not 0 <= alpha <= 1:
             raise InputError(f"alpha is between 0 and 1, got {alpha}")
         rotated = self.changed()
-        rotated._rotation = cache(  # noqa: SLF001
-            lambda units: fractional_rotation(random_rotation(units, seed), alpha)
-        )
+        rotated._rotation = partial(_turned, alpha=alpha, seed=seed)  # noqa: SLF001
         rotated._rotation_identity = {"alpha": float(alpha), "seed": seed}  # noqa: SLF001
         return rotated
 
@@ -255,3 +253,8 @@ class LayerDissector:
             "layers": list(self.layers),
             "rotation": self._rotation_identity,
         }
+
+
+@lru_cache(maxsize=8)  # the matrix of 2048 units takes half a minute and 32 MiB
+def _turned(units: int, alpha: float, seed: int) -> Tensor:
+    return fractional_rotation(random_rotation(units, seed), alpha)

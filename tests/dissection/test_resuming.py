@@ -270,3 +270,18 @@ def test_cells_that_lie_in_two_files_take_room_once():
         resumed.load(written, 1, bound)
     resumed.keep(1, cells, 10**6, lambda: bound)
     assert resumed.find(1) is not None
+
+
+def test_a_run_of_another_number_of_processes_is_refused(stopped, tmp_path):
+    _, folder = stopped
+    with pytest.raises(
+        ArtifactError, match=r"keeps an unfinished run of 1 processes, and now .* 2"
+    ):
+        Checkpoint(folder, {}, 1, (0, 2))
+    share = tmp_path / "shared" / "0-of-2"
+    share.parent.mkdir()
+    folder.rename(share)
+    with pytest.raises(
+        ArtifactError, match=r"keeps an unfinished run of 2 processes, and now .* 1"
+    ):
+        job.dissect(job.Counted(), share.parent)
