@@ -221,7 +221,9 @@ def _patiently(
         try:
             return connection.execute(statement, values)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            # One that Python raises itself has no code.
+            code = getattr(error, "sqlite_errorcode", 0)
+            if code & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
             time.sleep(_PAUSE_SECONDS)
 
