@@ -193,7 +193,7 @@ def _speed_lines(row: Mapping[str, Any]) -> Iterator[list[str]]:
             yield [
                 f"{row['work']}: {setting}" if setting else row["work"],
                 row["floor"],
-                f"{each['name'].removeprefix('captum_blackbox ')} "
+                f"{each['name'].removeprefix('captum_blackbox').lstrip(' ,')} "
                 f"**{each['ratio']:.2f}** [{low:.2f}, {high:.2f}]",
                 "–" if each["goal"] is None else f"≤ {each['goal']:.2f}",
                 others,
