@@ -14,13 +14,12 @@ from captum_blackbox.dissection.local_explanation import (
     LocalExplanation,
 )
 from captum_blackbox.dissection.network_dissection import NetworkDissection
-from captum_blackbox.dissection.result import Dissection
-from captum_blackbox.dissection.silencing import (
+from captum_blackbox.dissection.paired_silencing import (
     PairedSilencing,
-    UnitEffects,
     detectors_against_others,
-    unit_effects,
 )
+from captum_blackbox.dissection.result import Dissection
+from captum_blackbox.dissection.silencing import UnitEffects, unit_effects
 from captum_blackbox.dissection.unit_files import read_units, write_units
 from captum_blackbox.dissection.units import DetectorCount, Score, Unit, count_detectors
 

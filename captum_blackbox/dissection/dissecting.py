@@ -180,7 +180,9 @@ class _Run:
         if self._checkpoint is not None:
             done = self._checkpoint.resume_counts(self._layers, self._broken_labels)
         todo = [number for number in range(done, len(self._batches)) if self._readable(number)]
-        again = {n: 0 for n in todo if not all(layer.is_kept(n) for layer in self._layers)}
+        again = dict.fromkeys(
+            n for n in todo if not all(layer.is_kept(n) for layer in self._layers)
+        )
         images = self._images(again)
         labels = label_batches(
             self._concepts,

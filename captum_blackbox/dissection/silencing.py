@@ -1,7 +1,7 @@
 """How much units matter for a network's answers, by silencing them."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from captum_blackbox.hooks import captured, evaluating, out_of_place
 LabelledBatches = DataLoader[tuple[Tensor, Tensor]] | Iterable[tuple[Tensor, Tensor]]
 """Batches of model inputs ``(N, C, H, W)`` and their classes ``(N,)``."""
 
-_NO_IMAGE = "there is no image; give at least one batch of images and classes"
+NO_IMAGE = "there is no image; give at least one batch of images and classes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def unit_effects(
     chosen = None if units is None else checked_units(list(units))
     sums: _Sums | None = None
     with tqdm(desc="silenced", unit="image", disable=not show_progress) as bar:
-        for inputs, labels in _checked(dissection, batches):
+        for inputs, labels in labelled_batches(dissection, batches):
             for image, label in zip(inputs.split(1), labels.tolist(), strict=True):
                 if chosen is None:
                     chosen = torch.arange(_count_units(dissection, image))
@@ -99,85 +99,8 @@ def unit_effects(
                 sums.update(whole, silenced, label)
                 bar.update()
     if sums is None or chosen is None:
-        raise InputError(_NO_IMAGE)
+        raise InputError(NO_IMAGE)
     return sums.effects(chosen)
-
-
-@dataclass(frozen=True, eq=False)
-class PairedSilencing:
-    """What silencing detectors does, against as many units that detect nothing.
-
-    Attributes:
-        size: How many units were silenced at a time.
-        accuracy: Of the whole network.
-        detectors: Accuracy with random detectors silenced, ``(draws,)``.
-        others: Accuracy with as many other units silenced, ``(draws,)``.
-    """
-
-    size: int
-    accuracy: float
-    detectors: Tensor
-    others: Tensor
-
-    @property
-    def share(self) -> float:
-        """In how many draws the detectors mattered more, in [0, 1]; ties count half."""
-        more = (self.detectors < self.others).double()
-        return float((more + (self.detectors == self.others).double() / 2).mean())
-
-
-def detectors_against_others(
-    dissection: NetworkDissection,
-    batches: LabelledBatches,
-    *,
-    size: int | None = None,
-    draws: int = 20,
-    seed: int = 0,
-    show_progress: bool = True,
-) -> PairedSilencing:
-    """Check whether units that detect a concept matter more than units that detect none.
-
-    Args:
-        dissection: Of one layer, with a result.
-        batches: Model inputs and their classes; read once.
-        size: How many units to silence at a time; by default half of the smaller group.
-        draws: Pairs of random groups.
-        seed: Of the draws.
-        show_progress: Show a bar that counts images.
-
-    Raises:
-        InputError: One of the groups is smaller than ``size``, or there is no draw or no image.
-    """
-    result = dissection.result
-    is_detector = result.iou.amax(1) > dissection.settings.iou_threshold
-    groups = [is_detector.nonzero().flatten(), (~is_detector).nonzero().flatten()]
-    smaller = min(len(group) for group in groups)
-    size = max(1, smaller // 2) if size is None else size
-    if not 1 <= size <= smaller:
-        raise InputError(
-            f"{len(groups[0])} units detect a concept and {len(groups[1])} do not; size must be "
-            f"between 1 and {smaller}, got {size}"
-        )
-    if draws < 1:
-        raise InputError(f"draws is at least 1, got {draws}")
-    generator = torch.Generator().manual_seed(seed)
-    drawn = [
-        group[torch.randperm(len(group), generator=generator)[:size]]
-        for _ in range(draws)
-        for group in groups
-    ]
-    right, total = torch.zeros(1 + len(drawn), dtype=torch.float64), 0
-    with tqdm(desc="silenced", unit="image", disable=not show_progress) as bar:
-        for inputs, labels in _checked(dissection, batches):
-            for place, units in enumerate([None, *drawn]):
-                right[place] += _count_right(dissection, inputs.clone(), labels, units)
-            total += len(labels)
-            bar.update(len(labels))
-    if total == 0:
-        raise InputError(_NO_IMAGE)
-    accuracy = right / total
-    detectors, others = accuracy[1:].view(draws, 2).T
-    return PairedSilencing(size, float(accuracy[0]), detectors, others)
 
 
 class _Sums:
@@ -202,10 +125,14 @@ class _Sums:
         return UnitEffects(units, score_drop, accuracy_drop, self.images, self.right / each)
 
 
-def _checked(
+def labelled_batches(
     dissection: NetworkDissection, batches: LabelledBatches
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield inputs, on the device of the network, and classes."""
+    """Yield inputs, on the device of the network, and classes.
+
+    Raises:
+        ShapeError: These are no batches of images and classes.
+    """
     for inputs, labels in batches:
         if inputs.dim() != 4 or len(inputs) != len(labels):
             raise ShapeError(
@@ -252,15 +179,3 @@ def _copies(model: nn.Module, image: Tensor, count: int) -> Tensor:
     # The network joins the copies to one image, or the scores do not depend on the layer.
     repeated: Tensor = model(image.repeat(count, 1, 1, 1))
     return repeated
-
-
-@torch.no_grad()
-def _count_right(
-    dissection: NetworkDissection, inputs: Tensor, labels: Tensor, units: Tensor | None
-) -> int:
-    with ExitStack() as blocks:
-        blocks.enter_context(evaluating(dissection.model))
-        if units is not None:
-            blocks.enter_context(dissection.silenced([units]))
-        scores = dissection.model(inputs)
-    return int((scores.argmax(1).cpu() == labels).sum())

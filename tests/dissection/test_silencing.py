@@ -10,12 +10,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from captum_blackbox import NetworkDissection
+from captum_blackbox.dissection.paired_silencing import detectors_against_others
 from captum_blackbox.dissection.rotation import fractional_rotation, random_rotation
-from captum_blackbox.dissection.silencing import (
-    UnitEffects,
-    detectors_against_others,
-    unit_effects,
-)
+from captum_blackbox.dissection.silencing import UnitEffects, unit_effects
 from captum_blackbox.errors import InputError, ShapeError, TargetError
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
