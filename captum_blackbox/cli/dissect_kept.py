@@ -79,8 +79,8 @@ class KeptDissections:
 
     def _kept(self, path: Path, dissector: LayerDissector, digest: str) -> Dissection:
         result = Dissection.load(path)
-        dissector.use(result)
         check_header(path, result.settings, self._expected(dissector, digest))
+        dissector.use(result)
         if result.skipped and self.on_error is OnErrorName.RAISE:
             raise ArtifactError(f"{str(path)!r} leaves out what was broken")
         return result

@@ -146,12 +146,16 @@ class LayerDissector:
     def use(self: Dissector, result: Dissection) -> Dissector:
         """Take up a result that was kept, and return this object.
 
+        How it was made, such as ``upsample``, comes with it; ``iou_threshold`` stays.
+
         Raises:
             ArtifactError: It is the result of another network, layer or rotation.
         """
         expected = {"layer": self.layer, **self._identity()}
         found = {**result.settings, "layers": [result.layer]}
         check_header("the result", found, {**expected, "layers": [self.layer]})
+        made = Settings.from_json(result.settings)
+        self.settings = replace(made, iou_threshold=self.settings.iou_threshold)
         self.results[result.layer] = result
         return self
 

@@ -1,7 +1,7 @@
 """What decides the outcome of a dissection, and how it is carried out."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -64,6 +64,16 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """Return them as JSON."""
         return asdict(self)
+
+    @staticmethod
+    def from_json(found: Mapping[str, Any]) -> "Settings":
+        """Return what :meth:`to_json` returned, which may stand among other entries.
+
+        Example:
+            >>> Settings.from_json({**Settings(quantile=0.01).to_json(), "images": 3}).quantile
+            0.01
+        """
+        return Settings(**{each.name: found[each.name] for each in fields(Settings)})
 
 
 @dataclass(frozen=True)

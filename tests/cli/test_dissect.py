@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import Command
 from PIL import Image
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from captum_blackbox.cli import app, dissect_gallery, dissect_kept, dissect_run, dissect_runs
+from captum_blackbox.cli import dissect_gallery, dissect_kept, dissect_run, dissect_runs
 from captum_blackbox.cli.dissect_kept import layer_stem
 from captum_blackbox.concepts import MaskConcepts, SceneConcepts
 from captum_blackbox.dissection import Dissection, read_units
@@ -102,29 +102,8 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*arguments):
-    words = ["dissect", *map(str, arguments)]
-    return CliRunner().invoke(app, words, catch_exceptions=False)
-
-
-def done(*arguments):
-    result = run(*arguments)
-    assert result.exit_code == 0, result.stderr
-    return result
-
-
-def failure(*arguments):
-    result = run(*arguments)
-    assert result.exit_code == 1
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    return errors[0].removeprefix("error: ")
-
-
-def misuse(*arguments):
-    result = run(*arguments)
-    assert result.exit_code == 2
-    return " ".join(result.stderr.replace("│", " ").split())
+command = Command("dissect")
+run, done, failure, misuse = command.run, command.done, command.failure, command.misuse
 
 
 def model(name="make", *, concepts="folder:photos"):

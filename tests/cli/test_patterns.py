@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import Command
 from PIL import Image
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from captum_blackbox.cli import app, patterns_fit, patterns_quality
+from captum_blackbox.cli import patterns_fit, patterns_quality
 from captum_blackbox.patterns import fitting
 
 NETWORK = """
@@ -87,29 +87,8 @@ def few_scenes(monkeypatch):
     monkeypatch.setattr(patterns_quality, "_SCENES", (30, 30, 20))
 
 
-def run(*arguments):
-    words = ["patterns", *map(str, arguments)]
-    return CliRunner().invoke(app, words, catch_exceptions=False)
-
-
-def done(*arguments):
-    result = run(*arguments)
-    assert result.exit_code == 0, result.stderr
-    return result
-
-
-def failure(*arguments):
-    result = run(*arguments)
-    assert result.exit_code == 1
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    return errors[0].removeprefix("error: ")
-
-
-def misuse(*arguments):
-    result = run(*arguments)
-    assert result.exit_code == 2
-    return " ".join(result.stderr.replace("│", " ").split())
+command = Command("patterns")
+run, done, failure, misuse = command.run, command.done, command.failure, command.misuse
 
 
 def model(name="make"):

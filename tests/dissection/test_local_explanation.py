@@ -412,6 +412,17 @@ def test_a_saved_result_can_be_used(gap_dissection, tmp_path):
     assert again.explain(x).concepts == gap_dissection.explain(x).concepts
 
 
+def test_a_result_brings_how_it_was_made_but_not_what_counts_as_a_detector(gap_dissection):
+    result = gap_dissection.result
+    name = gap_dissection.layer
+    other = "resize" if result.settings["upsample"] != "resize" else "receptive_field"
+    again = NetworkDissection(gap_dissection.model, name, upsample=other, iou_threshold=0.5)
+    settings = again.use(result).settings
+    assert settings.upsample == result.settings["upsample"] != other
+    assert settings.quantile == result.settings["quantile"]
+    assert settings.iou_threshold == 0.5
+
+
 def test_the_result_of_another_network_layer_or_basis_is_refused(gap_dissection):
     result = gap_dissection.result
     other = gap().double()

@@ -1,13 +1,10 @@
 """Two processes dissect exactly as one does (gloo, started by torchrun)."""
 
-import os
-import socket
-import subprocess
-import sys
 import warnings
 
 import dissecting_job as job
 import pytest
+from jobs import run_job, two_processes
 from planted_units import assert_same_result
 from torch.testing import assert_close
 
@@ -18,23 +15,7 @@ from captum_blackbox.errors import ExplanationWarning
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    launcher += ["--master-addr", "127.0.0.1", "--master-port", port]
-    done = subprocess.run(
-        [sys.executable, *launcher, job.__file__, folder, "together", "0"],
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        },
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = run_job(job.__file__, folder, "together", 0, launcher=two_processes())
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

@@ -1,17 +1,15 @@
 """A dissection that was killed goes on and ends with the same bits."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import dissecting_job as job
 import pytest
 import torch
+from jobs import run_job
 from planted_units import assert_same_result
 from torch import nn
 
@@ -30,18 +28,7 @@ KILLED = {"activations": ("image", 13), "concepts": ("annotations", 13)}
 def killed(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed")
     what, number = KILLED[request.param]
-    done = subprocess.run(
-        [sys.executable, job.__file__, folder, what, str(number)],
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        },
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = run_job(job.__file__, folder, what, number)
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
     return request.param, folder / "checkpoint"
 

@@ -1,16 +1,13 @@
 """Fitting that was killed and goes on, and fitting in two processes."""
 
-import os
 import signal
-import socket
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import fitting_job
 import pytest
 import torch
+from jobs import run_job, two_processes
 from pattern_networks import (
     Chain,
 )
@@ -59,25 +56,10 @@ PAIRS = TensorDataset(DATA, torch.arange(23))
 # Killed and resumed.
 
 
-def launch(folder, what, *, launcher=()):
-    return subprocess.run(
-        [sys.executable, *launcher, str(JOB), str(folder), what],
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        },
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed")
-    done = launch(folder, "killed")
+    done = run_job(JOB, folder, "killed")
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
     return folder / "checkpoint"
 
@@ -184,12 +166,7 @@ def test_a_checkpoint_of_another_run_is_refused_and_says_what_differs(stopped, c
 
 
 def test_two_processes_fit_what_one_does(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    launcher += ["--master-addr", "127.0.0.1", "--master-port", port]
-    done = launch(tmp_path, "shared", launcher=launcher)
+    done = run_job(JOB, tmp_path, "shared", launcher=two_processes())
     assert done.returncode == 0, done.stderr[-3000:]
     model, _ = fitting_job.case()
     for regime, alone in case_fit().items():

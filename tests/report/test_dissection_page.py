@@ -3,10 +3,10 @@
 import base64
 import dataclasses
 import io
-from html.parser import HTMLParser
 
 import pytest
 import torch
+from page_reader import EVIL, Reader
 from PIL import Image
 
 from captum_blackbox.dissection import NO_CONCEPT, LocalExplanation
@@ -26,35 +26,7 @@ from captum_blackbox.report import (
     render_dissection,
 )
 
-EVIL = """<script>alert('x')</script>"><img src=x onerror=y>&amp;'"""
 PNG = picture_png(torch.rand(3, 8, 8), edge=8)
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-
-
-class Reader(HTMLParser):
-    """Collects tags, attributes and text, and insists that every tag is closed."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open, self.tags, self.words = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-        self.text = " ".join("".join(self.words).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def reason(text, *, is_predicted):

@@ -3,10 +3,10 @@
 import base64
 import dataclasses
 import io
-from html.parser import HTMLParser
 
 import pytest
 import torch
+from page_reader import EVIL, Reader
 from PIL import Image
 
 from captum_blackbox.report import (
@@ -20,35 +20,7 @@ from captum_blackbox.report import (
 )
 from captum_blackbox.report.comparison import FEW_IMAGES
 
-EVIL = """<script>alert('x')</script>"><img src=x onerror=y>&amp;'"""
 PNG = picture_png(torch.rand(3, 8, 8), edge=8)
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-
-
-class Reader(HTMLParser):
-    """Collects tags, attributes and text, and insists that every tag is closed."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open, self.tags, self.words = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-        self.text = " ".join("".join(self.words).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def page(text="a name", **changes):

@@ -1,14 +1,11 @@
 """Two processes gather what one would (gloo, started by torchrun)."""
 
 import importlib.util
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from jobs import run_job, two_processes
 from torch.testing import assert_close
 
 from captum_blackbox.artifacts import load_artifact
@@ -21,27 +18,7 @@ JOB = Path(__file__).with_name("across_processes_job.py")
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [
-            sys.executable,
-            *launcher,
-            "--master-addr",
-            "127.0.0.1",
-            "--master-port",
-            port,
-            JOB,
-            folder,
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = run_job(JOB, folder, launcher=two_processes())
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
