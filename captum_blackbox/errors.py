@@ -45,6 +45,10 @@ class TrainingError(CaptumBlackboxError, ArithmeticError):
     """Training went astray: the loss is no number."""
 
 
+class VictimError(CaptumBlackboxError, TypeError):
+    """An explanation cannot be attacked: it has no derivative that could be trusted."""
+
+
 class ArtifactError(CaptumBlackboxError, ValueError):
     """A file does not belong to the model, data or settings it is used with."""
 
