@@ -16,6 +16,7 @@ _HOME = {
     "Dissection": "dissection",
     "DistillationReport": "student",
     "DistilledLayerSumGradCAM": "student",
+    "InterpretationAttack": "fragility",
     "LayerSumGradCAM": "student",
     "LocalExplanation": "dissection",
     "MaskConcepts": "concepts",
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from captum_blackbox.dissection import compare_rotations as compare_rotations
     from captum_blackbox.dissection import detectors_against_others as detectors_against_others
     from captum_blackbox.dissection import unit_effects as unit_effects
+    from captum_blackbox.fragility import InterpretationAttack as InterpretationAttack
     from captum_blackbox.patterns import PatternAttribution as PatternAttribution
     from captum_blackbox.patterns import PatternAttributionComposite as PatternAttributionComposite
     from captum_blackbox.patterns import PatternNet as PatternNet
@@ -84,6 +86,7 @@ __all__ = [
     "Dissection",
     "DistillationReport",
     "DistilledLayerSumGradCAM",
+    "InterpretationAttack",
     "LayerSumGradCAM",
     "LocalExplanation",
     "MaskConcepts",

@@ -4,6 +4,7 @@ The rest of the library imports these names from here, so that a move inside Cap
 one place.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,18 +13,31 @@ from captum._utils.common import (
     _format_additional_forward_args as format_additional_forward_args,
 )
 from captum._utils.common import _select_targets
+from captum.attr._utils.approximation_methods import approximation_parameters
 from torch import Tensor
 
-from captum_blackbox.errors import ShapeError, TargetError
+from captum_blackbox.errors import InputError, ShapeError, TargetError, check_choice
 from captum_blackbox.shapes import Target
 
 __all__ = [
     "class_targets",
     "format_additional_forward_args",
     "format_like_inputs",
+    "is_zennit_attributor",
     "one_tensor",
+    "path_integral",
     "select_targets",
+    "zennit_default_output",
+    "zennit_noise",
 ]
+
+_PATH_METHODS = (
+    "gausslegendre",
+    "riemann_left",
+    "riemann_middle",
+    "riemann_right",
+    "riemann_trapezoid",
+)
 
 
 def select_targets(output: Tensor, target: Target) -> Tensor:
@@ -110,6 +124,46 @@ def one_tensor(inputs: Tensor | tuple[Tensor, ...], name: str) -> tuple[Tensor, 
 def format_like_inputs(result: Tensor, is_tuple: bool) -> Any:  # noqa: ANN401 - Captum's rule
     """Return a tuple for a tuple, a tensor for a tensor."""
     return (result,) if is_tuple else result
+
+
+def path_integral(method: str, steps: int) -> tuple[list[float], list[float]]:
+    """Return weights and places in ``[0, 1]`` of Captum's approximations of an integral.
+
+    Raises:
+        InputError: The method is not known, or there are too few steps.
+
+    Example:
+        >>> path_integral("riemann_right", 2)
+        ([0.5, 0.5], [0.5, 1.0])
+    """
+    check_choice("method", method, _PATH_METHODS)
+    least = 1 if method == "gausslegendre" else 2
+    if type(steps) is not int or steps < least:
+        raise InputError(f"n_steps is at least {least} for {method}, got {steps!r}")
+    weights, places = approximation_parameters(method)
+    return list(weights(steps)), list(places(steps))
+
+
+def is_zennit_attributor(attribution: object) -> bool:
+    """Return whether something is an attributor of Zennit, without importing Zennit for it."""
+    module = sys.modules.get("zennit.attribution")
+    return module is not None and isinstance(attribution, module.Attributor)
+
+
+def zennit_default_output(attributor: Any) -> bool:  # noqa: ANN401 - Zennit has no types
+    """Return whether an attributor of Zennit was given nothing to send back."""
+    from zennit.attribution import identity
+
+    return attributor.attr_output_fn is identity
+
+
+def zennit_noise(attributor: Any) -> tuple[float, int] | None:  # noqa: ANN401
+    """Return noise level and number of passes of Zennit's SmoothGrad, ``None`` for others."""
+    from zennit.attribution import SmoothGrad
+
+    if not isinstance(attributor, SmoothGrad):
+        return None
+    return attributor.noise_level, attributor.n_iter
 
 
 def _names_several_dimensions(target: Target) -> bool:

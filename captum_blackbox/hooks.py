@@ -153,6 +153,59 @@ def on_output(module: nn.Module, hook: OutputHook) -> RemovableHandle:
     return module.register_forward_hook(hook)
 
 
+class Passes:
+    """How many images went through some modules.
+
+    Attributes:
+        forward: Images of completed forward passes.
+        backward: Images whose output a gradient was sent back from.
+    """
+
+    def __init__(self) -> None:
+        self.forward = 0
+        self.backward = 0
+
+
+@contextmanager
+def passes_counted(models: Sequence[nn.Module]) -> Iterator[Passes]:
+    """Count the images that pass through modules while the block runs, and nothing else.
+
+    A module that runs inside another of ``models`` is not counted a second time; an output that is
+    no tensor is not counted at all.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Linear(2, 3)
+        >>> images = torch.zeros(5, 2, requires_grad=True)
+        >>> with passes_counted([model]) as passes:
+        ...     _ = torch.autograd.grad(model(images)[:, 0].sum(), images)
+        >>> passes.forward, passes.backward
+        (5, 5)
+    """
+    passes, running = Passes(), []
+
+    def enter(module: nn.Module, _inputs: object) -> None:
+        running.append(module)
+
+    def leave(_module: nn.Module, _inputs: object, output: object) -> None:
+        running.pop()
+        if running or not isinstance(output, Tensor) or output.dim() == 0:
+            return
+        passes.forward += len(output)
+        if output.requires_grad:
+            output.register_hook(sent_back)
+
+    def sent_back(gradient: Tensor) -> None:
+        passes.backward += len(gradient)
+
+    with ExitStack() as handles:
+        for model in dict.fromkeys(models):
+            handles.enter_context(model.register_forward_pre_hook(enter))
+            # always_call: also when the module raises.
+            handles.enter_context(model.register_forward_hook(leave, always_call=True))
+        yield passes
+
+
 def intercept_calls(model: nn.Module, new_handler: Callable[[], CallHandler]) -> list[Any]:
     """Pass every function of torch that ``model`` calls to a handler; the caller removes it.
 

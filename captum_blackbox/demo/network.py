@@ -25,24 +25,27 @@ class DemoNetwork(nn.Module):
 
     Args:
         classes: How many classes to tell apart.
+        widths: Channels of the seven blocks.
 
     Example:
         >>> DemoNetwork()(torch.rand(2, 3, 64, 64)).shape
         torch.Size([2, 10])
     """
 
-    def __init__(self, classes: int = len(SCENE_CLASSES)) -> None:
+    def __init__(
+        self, classes: int = len(SCENE_CLASSES), widths: tuple[int, ...] = _WIDTHS
+    ) -> None:
         super().__init__()
-        inputs = (3, *_WIDTHS[:-1])
+        inputs = (3, *widths[:-1])
         self.features = nn.Sequential(
             *(
                 _block(before, after, stride=2 if position in _HALVING else 1)
-                for position, (before, after) in enumerate(zip(inputs, _WIDTHS, strict=True))
+                for position, (before, after) in enumerate(zip(inputs, widths, strict=True))
             )
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.classifier = nn.Linear(_WIDTHS[-1], classes)
+        self.classifier = nn.Linear(widths[-1], classes)
 
     def forward(self, images: Images) -> Logits:
         """Return the logits.

@@ -113,7 +113,7 @@ class RegimeCovariance(Statistic):
             InputError: Some value is NaN or infinite; nothing was taken in.
         """
         # Tensors that are made in inference mode could not be added to outside of it.
-        with torch.inference_mode(False), torch.no_grad(), _full_precision(inputs.device):
+        with torch.inference_mode(False), torch.no_grad(), full_precision(inputs.device):
             if inputs.dim() == 1:
                 inputs, outputs = inputs[None], outputs[None]
             self._check(inputs, outputs)
@@ -302,7 +302,7 @@ def _sums_of(state: Mapping[str, Tensor], regime: str) -> RegimeSums:
 
 
 @contextlib.contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     """Keep autocast and TF32 away from the kernels."""
     with torch.autocast(device.type, enabled=False):
         if device.type != "cuda":

@@ -37,14 +37,18 @@ class Victim(ABC):
     ReLUs softened calls them inside :func:`~captum_blackbox.fragility.softened`, and
     evaluation mode is set by :meth:`ready`.
 
-    Attributes:
+    Args:
         name: Of the explanation, for tables and messages.
         network: The module that is explained, whose ReLUs a surrogate softens.
+        forward: Images → scores ``(N, classes)``; by default ``network`` itself.
     """
 
-    def __init__(self, name: str, network: nn.Module) -> None:
+    def __init__(
+        self, name: str, network: nn.Module, forward: Callable[..., Tensor] | None = None
+    ) -> None:
         self.name = name
         self.network = network
+        self.forward: Callable[..., Tensor] = network if forward is None else forward
 
     @abstractmethod
     def explain(
@@ -69,8 +73,7 @@ class Victim(ABC):
     def scores(self, images: Tensor, extra: tuple[Any, ...] = ()) -> Tensor:
         """Return the scores ``(N, classes)`` that decide which label an image has, detached."""
         with torch.no_grad():
-            scores: Tensor = self.network(images, *extra)
-        return scores
+            return self.forward(images, *extra)
 
     def ready(self) -> AbstractContextManager[None]:
         """Put the network in evaluation mode for a block."""

@@ -1,0 +1,46 @@
+"""A metric of stability: does the map stay while the image hardly changes?"""
+
+from dataclasses import dataclass
+
+from captum.metrics import sensitivity_max
+from torch import Tensor
+
+from captum_blackbox.compare.context import Context
+from captum_blackbox.compare.method import Method
+
+
+@dataclass(frozen=True)
+class SensitivityMax:
+    """Captum's ``sensitivity_max``: the largest change of a map nearby; lower is better.
+
+    Relative to the map's own length. It explains ``samples`` more images for each image, and a map
+    that never changes, whatever the model does, has the best score of all.
+
+    Args:
+        samples: Random neighbours of each image.
+        radius: Largest change of a number in the image.
+
+    References:
+        Yeh et al., "On the (in)fidelity and sensitivity of explanations", NeurIPS 2019, def. 3.1.
+    """
+
+    samples: int = 10
+    radius: float = 0.02
+    name: str = "sensitivity_max"
+    higher_is_better: bool = False
+    needs_masks: bool = False
+
+    def __call__(self, context: Context, method: Method, maps: Tensor) -> Tensor:
+        """Return the sensitivity of each map, ``(N,)``."""
+
+        def explain(inputs: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, ...]:
+            return (method(inputs[0], target),)
+
+        found: Tensor = sensitivity_max(
+            explain,
+            context.images,
+            perturb_radius=self.radius,
+            n_perturb_samples=self.samples,
+            target=context.targets,
+        )
+        return found

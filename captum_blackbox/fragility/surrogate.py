@@ -1,0 +1,225 @@
+"""The same network with its kinks smoothed, so that its gradients have a derivative."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum_blackbox.errors import InputError
+from captum_blackbox.hooks import CallHandler, intercepted, unwrapped
+
+Smooth: TypeAlias = Callable[..., Tensor]
+"""Pre-activation, β, and the other arguments of the activation → its smooth version."""
+
+
+@dataclass(frozen=True)
+class GrowingBeta:
+    r"""A sharpness β that grows geometrically, from a smooth network to the network itself.
+
+    .. math:: \beta_t = \beta_0 \, (\beta_1 / \beta_0)^{\min(t, T) / T}
+
+    It follows the number of the step, not its share of all steps, so that more steps go on where
+    fewer steps end.
+
+    Args:
+        start: β of the first step.
+        end: β from step ``steps`` on.
+        steps: Steps until then.
+
+    Raises:
+        InputError: A β is not positive and finite, or ``steps`` is less than 1.
+
+    References:
+        Dombrowski et al., "Explanations can be manipulated and geometry is to blame", NeurIPS 2019
+        (whose published code grows β from 10 to 100).
+
+    Example:
+        >>> beta = GrowingBeta(start=10, end=1000, steps=200)
+        >>> beta(0), round(beta(100), 6), round(beta(200), 6), round(beta(999), 6)
+        (10.0, 100.0, 1000.0, 1000.0)
+    """
+
+    start: float = 10.0
+    end: float = 100.0
+    steps: int = 300
+
+    def __post_init__(self) -> None:
+        _checked(self.start)
+        _checked(self.end)
+        if self.steps < 1:
+            raise InputError(f"steps of a growing beta is at least 1, got {self.steps}")
+
+    def __call__(self, step: int) -> float:
+        """Return β at a step, counted from 0."""
+        share = min(step, self.steps) / self.steps
+        return float(self.start * (self.end / self.start) ** share)
+
+
+Beta: TypeAlias = float | GrowingBeta | None
+"""Sharpness of the surrogate: fixed, growing with the steps, or ``None`` for the network itself."""
+
+
+def beta_at(beta: Beta, step: int) -> float | None:
+    """Return β at a step, counted from 0.
+
+    Raises:
+        InputError: β is not positive and finite.
+
+    Example:
+        >>> beta_at(30, 7), beta_at(GrowingBeta(10, 100, 1), 7), beta_at(None, 7)
+        (30.0, 100.0, None)
+    """
+    if beta is None:
+        return None
+    return beta(step) if isinstance(beta, GrowingBeta) else _checked(beta)
+
+
+@dataclass
+class Softened:
+    """What a softened network met.
+
+    Attributes:
+        activations: Kinks that were smoothed since the block began, in all forward passes. 0 after
+            a forward pass means that the network has none, or hides them from torch's functions
+            (TorchScript, operators of its own).
+    """
+
+    activations: int = 0
+
+
+@contextmanager
+def softened(network: nn.Module, beta: float | None) -> Iterator[Softened]:
+    r"""Let every ReLU of ``network`` act as a softplus while the block runs.
+
+    .. math:: \mathrm{softplus}_\beta(z) = \log(1 + e^{\beta z}) / \beta, \qquad
+        0 \le \mathrm{softplus}_\beta(z) - \mathrm{relu}(z) \le \ln 2 / \beta
+
+    The gradient of a ReLU network is constant in pieces, so its maps have a derivative of 0 almost
+    everywhere; those of the softened network change with the images. Weights are shared: nothing
+    is copied. ReLU6 and Hardtanh become a difference of two softplus, LeakyReLU and PReLU
+    ``slope * z + (1 - slope) * softplus(z)``; as modules, functions or methods, in place or not.
+    Smooth activations (GELU, SiLU, sigmoid …), maxima and max pooling stay as they are.
+
+    Args:
+        network: Whose forward passes are changed; one inside ``torch.compile`` or ``DataParallel``
+            must be called by itself.
+        beta: Sharpness β, in units of one over a pre-activation. ``None`` changes nothing.
+
+    Yields:
+        How many activations have been met.
+
+    Raises:
+        InputError: β is not positive and finite.
+
+    Example:
+        >>> network = nn.Sequential(nn.ReLU())
+        >>> with softened(network, beta=10.0) as seen:
+        ...     print(network(torch.zeros(1)), seen.activations)
+        tensor([0.0693]) 1
+        >>> network(torch.zeros(1))
+        tensor([0.])
+    """
+    seen = Softened()
+    if beta is None:
+        yield seen
+        return
+    sharpness = _checked(beta)
+
+    def handle(
+        _path: str, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:  # noqa: ANN401
+        smooth = _SMOOTH.get(function)
+        if smooth is None:
+            return function(*args, **kwargs)
+        seen.activations += 1
+        return smooth(sharpness, *args, **kwargs)
+
+    def new_handler() -> CallHandler:
+        return handle
+
+    with intercepted(unwrapped(network), new_handler):
+        yield seen
+
+
+def _checked(beta: float) -> float:
+    if not (math.isfinite(beta) and beta > 0):
+        raise InputError(
+            f"beta is a positive finite number, got {beta!r}; larger is closer to ReLU, and None "
+            "stands for the network itself"
+        )
+    return float(beta)
+
+
+def _relu(beta: float, z: Tensor) -> Tensor:
+    return F.softplus(z, beta)
+
+
+def _hardtanh(beta: float, z: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    return min_val + F.softplus(z - min_val, beta) - F.softplus(z - max_val, beta)
+
+
+def _relu6(beta: float, z: Tensor) -> Tensor:
+    return F.softplus(z, beta) - F.softplus(z - 6, beta)
+
+
+def _leaky_relu(beta: float, z: Tensor, negative_slope: float = 0.01) -> Tensor:
+    return negative_slope * z + (1 - negative_slope) * F.softplus(z, beta)
+
+
+def _prelu(beta: float, z: Tensor, weight: Tensor) -> Tensor:
+    slope = weight.view(-1, *[1] * (z.dim() - 2)) if weight.numel() > 1 else weight
+    return slope * z + (1 - slope) * F.softplus(z, beta)
+
+
+def _may_write(smooth: Smooth) -> Smooth:
+    """Return the version for functions with a switch ``inplace``."""
+
+    def smoothed(
+        beta: float,
+        input: Tensor,  # noqa: A002 - torch's name for it
+        *args: float,
+        inplace: bool = False,
+        **kwargs: float,
+    ) -> Tensor:
+        if args and isinstance(args[-1], bool):
+            *rest, inplace = args
+            args = tuple(rest)
+        return (_in_place(smooth) if inplace else smooth)(beta, input, *args, **kwargs)
+
+    return smoothed
+
+
+def _in_place(smooth: Smooth) -> Smooth:
+    """Return the version that overwrites its input, as whoever else holds that tensor expects."""
+
+    def smoothed(beta: float, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: A002
+        return input.copy_(smooth(beta, input.clone(), *args, **kwargs))
+
+    return smoothed
+
+
+def _plain(smooth: Smooth) -> Smooth:
+    """Return the version for functions that call their tensor ``input``."""
+
+    def smoothed(beta: float, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: A002
+        return smooth(beta, input, *args, **kwargs)
+
+    return smoothed
+
+
+_SMOOTH: dict[Callable[..., Any], Smooth] = {
+    **dict.fromkeys([torch.relu, Tensor.relu], _plain(_relu)),
+    **dict.fromkeys([torch.relu_, Tensor.relu_], _in_place(_relu)),
+    F.relu: _may_write(_relu),
+    F.relu6: _may_write(_relu6),
+    F.hardtanh: _may_write(_hardtanh),
+    F.hardtanh_: _in_place(_hardtanh),
+    F.leaky_relu: _may_write(_leaky_relu),
+    F.leaky_relu_: _in_place(_leaky_relu),
+    **dict.fromkeys([torch.prelu, Tensor.prelu], _plain(_prelu)),
+}

@@ -1,0 +1,68 @@
+"""Saliency and input times gradient, with their derivative."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_blackbox._compat import select_targets
+from captum_blackbox.fragility.victims.victim import Explained, Victim
+from captum_blackbox.shapes import Labels
+
+
+class GradientVictim(Victim):
+    """A map that is made of the images and the gradient of the explained score.
+
+    Args:
+        name: Of the explanation.
+        network: The module explained.
+        forward: Images → scores.
+        made: Images and gradient → maps.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        forward: Callable[..., Tensor],
+        made: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        super().__init__(name, network, forward)
+        self.made = made
+
+    def explain(
+        self,
+        images: Tensor,
+        target: Labels,
+        extra: tuple[Any, ...] = (),
+        *,
+        create_graph: bool = False,
+    ) -> Explained:
+        """Return the maps by one forward and one backward pass, and the scores."""
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = own_leaf(images, create_graph)
+            scores = self.forward(leaf, *extra)
+            gradient = input_gradient(scores, target, leaf, create_graph=create_graph)
+            maps = self.made(leaf, gradient)
+        return Explained(maps if create_graph else maps.detach(), scores.detach())
+
+
+def own_leaf(images: Tensor, create_graph: bool) -> Tensor:
+    """Return images that require gradients: themselves if the graph goes on, else a copy."""
+    if create_graph and images.requires_grad:
+        return images
+    return images.detach().clone().requires_grad_()
+
+
+def input_gradient(
+    scores: Tensor, target: Labels | None, images: Tensor, *, create_graph: bool
+) -> Tensor:
+    """Return the gradient of the explained score of each image, 0 where there is none."""
+    explained = select_targets(scores, target).sum()
+    if not explained.requires_grad:
+        return torch.zeros_like(images)
+    (gradient,) = torch.autograd.grad(
+        explained, images, create_graph=create_graph, allow_unused=True
+    )
+    return torch.zeros_like(images) if gradient is None else gradient

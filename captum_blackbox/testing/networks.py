@@ -1,0 +1,140 @@
+"""Small random networks whose parts can be taken apart, and images for them."""
+
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+
+from captum_blackbox.errors import check_choice
+
+Kind: TypeAlias = Literal["conv", "dense"]
+"""What a small network is made of."""
+
+CHANNELS, SIDE, CLASSES = 3, 7, 4
+"""Of the images and networks of the axioms, unless something else is asked for."""
+
+_SURE = 10  # times the usual weights at the end: as sure of its classes as a trained network
+
+
+class SmallNetwork(nn.Module):
+    """Convolutions, flattened, then linear layers; every part in a list.
+
+    Each ReLU is a module of its own and runs once, so that methods with hooks can explain it.
+    Flattening is no module: Captum's LRP knows none.
+
+    Args:
+        features: Layers on images.
+        head: Layers on vectors.
+
+    Example:
+        >>> network = SmallNetwork([nn.Conv2d(3, 2, 3), nn.ReLU()], [nn.Linear(8, 5)])
+        >>> network(torch.zeros(1, 3, 4, 4)).shape
+        torch.Size([1, 5])
+    """
+
+    def __init__(self, features: list[nn.Module], head: list[nn.Module]) -> None:
+        super().__init__()
+        self.features = nn.Sequential(*features)
+        self.head = nn.Sequential(*head)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return one score per class, ``(N, classes)``."""
+        scores: Tensor = self.head(self.features(images).flatten(1))
+        return scores
+
+    def parts(self) -> list[nn.Module]:
+        """Return the layers in the order in which they run."""
+        return [*self.features, *self.head]
+
+
+def small_network(
+    seed: int = 0,
+    *,
+    kind: Kind = "conv",
+    units: int = 6,
+    relu: bool = True,
+    batch_norm: bool = False,
+    max_pool: bool = False,
+    bias: bool = True,
+    padding: int = 0,
+    classes: int = CLASSES,
+    side: int = SIDE,
+    dtype: torch.dtype = torch.float64,
+) -> SmallNetwork:
+    """Return a random network on images ``(N, 3, side, side)``, in evaluation mode.
+
+    Two convolutions and a linear layer, or two linear layers. It is in double precision by default,
+    so that an axiom that holds does so far within any tolerance.
+
+    Args:
+        seed: Of the weights; the global random state is left alone.
+        kind: ``"conv"`` or ``"dense"``.
+        units: Width of each hidden layer.
+        relu: Whether there are ReLUs; without them the network is linear.
+        batch_norm: Normalise before each ReLU, with random statistics. Only ``"conv"``.
+        max_pool: Pool the first convolution. Only ``"conv"``.
+        bias: Whether layers have biases.
+        padding: Zeros around the input of each convolution.
+        classes: Number of scores.
+        side: Height and width of the images, at least 7 with ``max_pool``, 5 without.
+        dtype: Of the weights.
+
+    Raises:
+        InputError: ``kind`` is unknown.
+
+    Example:
+        >>> [type(part).__name__ for part in small_network(kind="dense").parts()]
+        ['Linear', 'ReLU', 'Linear']
+    """
+    check_choice("kind", kind, get_args(Kind))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if kind == "dense":
+            features: list[nn.Module] = []
+            hidden: list[nn.Module] = [nn.Linear(CHANNELS * side**2, units, bias=bias)]
+            hidden += [nn.ReLU()] if relu else []
+            wide = units
+        else:
+            hidden = []
+            features = _convolution(CHANNELS, units, bias, padding, batch_norm, relu)
+            features += [nn.MaxPool2d(2)] if max_pool else []
+            features += _convolution(units, units, bias, padding, batch_norm, relu)
+            first = side - 2 + 2 * padding
+            wide = units * ((first // 2 if max_pool else first) - 2 + 2 * padding) ** 2
+        last = nn.Linear(wide, classes, bias=bias)
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter *= _SURE
+    return SmallNetwork(features, [*hidden, last]).to(dtype).eval()
+
+
+def some_images(
+    count: int = 4,
+    seed: int = 0,
+    *,
+    side: int = SIDE,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Return random images ``(count, 3, side, side)``, normally distributed.
+
+    Example:
+        >>> some_images(2).shape
+        torch.Size([2, 3, 7, 7])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, CHANNELS, side, side, generator=generator, dtype=dtype)
+
+
+def _convolution(
+    channels: int, units: int, bias: bool, padding: int, batch_norm: bool, relu: bool
+) -> list[nn.Module]:
+    layers: list[nn.Module] = [nn.Conv2d(channels, units, 3, padding=padding, bias=bias)]
+    if batch_norm:
+        norm = nn.BatchNorm2d(units)
+        with torch.no_grad():
+            for each in (norm.weight, norm.running_var):
+                each.uniform_(0.5, 1.5)
+            for each in (norm.bias, norm.running_mean):
+                each.normal_(std=0.3)
+        layers.append(norm)
+    return [*layers, nn.ReLU()] if relu else layers
