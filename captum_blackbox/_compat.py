@@ -5,7 +5,9 @@ one place.
 """
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from captum_blackbox.errors import InputError, ShapeError, TargetError, check_ch
 from captum_blackbox.shapes import Target
 
 __all__ = [
+    "captum_notices_ignored",
     "class_targets",
     "format_additional_forward_args",
     "format_like_inputs",
@@ -38,6 +41,24 @@ _PATH_METHODS = (
     "riemann_right",
     "riemann_trapezoid",
 )
+
+
+@contextmanager
+def captum_notices_ignored() -> Iterator[None]:
+    """Let Captum set hooks and require gradients without a warning on each call; it undoes both.
+
+    Example:
+        >>> with captum_notices_ignored():
+        ...     warnings.warn("Input Tensor 0 did not already require gradients, …")
+    """
+    with warnings.catch_warnings():
+        for start in (
+            "Setting backward hooks",
+            "Setting forward, backward hooks",
+            r"Input Tensor \d+ did not already require gradients",
+        ):
+            warnings.filterwarnings("ignore", message=start)
+        yield
 
 
 def select_targets(output: Tensor, target: Target) -> Tensor:

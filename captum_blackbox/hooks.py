@@ -20,6 +20,9 @@ _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 OutputHook: TypeAlias = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 """Module, positional inputs and output → another output, or ``None`` to leave it."""
 
+InputHook: TypeAlias = Callable[[nn.Module, tuple[Any, ...]], Any]
+"""Module and positional inputs → other inputs, or ``None`` to leave them."""
+
 CallHandler: TypeAlias = Callable[[str, Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
 """Name of the running module, a function of torch and its arguments → what the function returns."""
 
@@ -204,6 +207,26 @@ def passes_counted(models: Sequence[nn.Module]) -> Iterator[Passes]:
             # always_call: also when the module raises.
             handles.enter_context(model.register_forward_hook(leave, always_call=True))
         yield passes
+
+
+def on_input(module: nn.Module, hook: InputHook) -> RemovableHandle:
+    """Pass what ``module`` gets to ``hook``, which may replace it; the caller removes it."""
+    return module.register_forward_pre_hook(hook)
+
+
+def on_gradient(tensor: Tensor, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+    """Pass the gradient that arrives at ``tensor`` to ``hook``; the caller removes it.
+
+    Example:
+        >>> import torch
+        >>> x = torch.ones(1, requires_grad=True)
+        >>> handle = on_gradient(x, lambda gradient: 2 * gradient)
+        >>> torch.autograd.grad(3 * x, x)
+        (tensor([6.]),)
+        >>> handle.remove()
+    """
+    handle: RemovableHandle = tensor.register_hook(hook)
+    return handle
 
 
 def intercept_calls(model: nn.Module, new_handler: Callable[[], CallHandler]) -> list[Any]:

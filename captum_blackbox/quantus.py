@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captum_blackbox._compat import class_targets
+from captum_blackbox._compat import captum_notices_ignored, class_targets
 from captum_blackbox.artifacts import fingerprint
 from captum_blackbox.errors import ArtifactError, InputError, check_choice
 from captum_blackbox.metrics.full_size import full_size_maps
@@ -108,7 +108,7 @@ class _Explainer:
         classes = class_targets(torch.as_tensor(targets).long(), len(images), 2**31, place.device)
         explainer = self._made(model)
         _check_model(explainer, model)
-        with torch.enable_grad():
+        with torch.enable_grad(), captum_notices_ignored():
             given = explainer.attribute(images, target=classes, **attribute)
         maps = full_size_maps(given, images)
         if self._reduce == "mean":

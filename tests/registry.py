@@ -1,14 +1,18 @@
 """Every public class that explains: a new one joins all contract tests by one row."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from captum.attr import Saliency
+from captum.log import log_usage
 
 from captum_blackbox import (
     RISE,
     BlackBox,
     DistilledLayerSumGradCAM,
+    InterpretationAttack,
     LayerSumGradCAM,
     MaskConcepts,
     NetworkDissection,
@@ -61,12 +65,27 @@ def dissected(model: torch.nn.Module) -> NetworkDissection:
     return method
 
 
+def attacked(model: torch.nn.Module) -> InterpretationAttack:
+    """Return an attack on the gradient that takes images of any brightness."""
+    bounds = {"lower_bound": -math.inf, "upper_bound": math.inf}
+    return FewSteps(Saliency(model), **bounds)
+
+
+class FewSteps(InterpretationAttack):
+    """The attack with two steps, for tests that do not ask how strong it is."""
+
+    @log_usage(part_of_slo=False)
+    def attribute(self, *args: Any, **kwargs: Any) -> Any:
+        return super().attribute(*args, step_num=2, **kwargs)
+
+
 EXPLAINERS = [
     Explainer("LayerSumGradCAM", LayerSumGradCAM),
     Explainer(
         "DistilledLayerSumGradCAM",
         lambda model: DistilledLayerSumGradCAM(BlackBox(model, output="logits"), model),
     ),
+    Explainer("InterpretationAttack", attacked, channels=3),
     Explainer("NetworkDissection", dissected),
     Explainer("PatternNet", with_patterns(PatternNet), channels=3),
     Explainer("PatternAttribution", with_patterns(PatternAttribution), channels=3, has_delta=True),

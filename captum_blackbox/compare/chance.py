@@ -1,6 +1,5 @@
 """Results that do not depend on the batch: all at once, or image by image where need be."""
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -43,9 +42,10 @@ def independently(
 ) -> Outcome[Result]:
     """Call for all images at once, or again one by one if it draws random numbers or raises.
 
-    A call that draws from the global generators of torch, NumPy or ``random`` would give an image
-    what its place in the batch happens to draw. Taken alone, each image is seeded by itself. To be
-    run inside ``random_state_kept``.
+    A call that draws from a global generator of torch or NumPy would give an image what its place
+    in the batch happens to draw. Taken alone, each image is seeded by itself. Draws from ``random``
+    are seeded as well, but go unnoticed: checkers of types draw from it, too. To be run inside
+    ``random_state_kept``.
 
     Args:
         call: Images, by number → a result.
@@ -65,33 +65,41 @@ def independently(
     """
     outcome: Outcome[Result] = Outcome(one_by_one=one_by_one)
     if len(rows) > 1 and not one_by_one:
-        before = _state(device)
-        try:
-            result = call(list(rows))
-        except STOPPING:
-            raise
-        except Exception:  # noqa: BLE001, S110 - found again below, for the image it belongs to
-            pass
-        else:
-            if _same(before, _state(device)):
-                outcome.kept.append((list(rows), result))
-                return outcome
-            outcome.one_by_one = True
+        whole, outcome.one_by_one = _together(call, rows, seeds[rows[0]], device)
+        if whole is not None:
+            outcome.kept.append(whole)
+            return outcome
     for row in rows:
         seed_everything(device, seeds[row])
         try:
             outcome.kept.append(([row], call([row])))
         except STOPPING:
             raise
-        except Exception as error:  # noqa: BLE001 - one image must not end a comparison
+        except Exception as error:  # one image must not end a comparison
             outcome.errors[row] = error
     return outcome
+
+
+def _together(
+    call: Callable[[list[int]], Result], rows: Sequence[int], seed: int, device: torch.device
+) -> tuple[tuple[list[int], Result] | None, bool]:
+    """Return what one call for all gives, if that can be kept, and whether it drew."""
+    seed_everything(device, seed)
+    before = _state(device)
+    try:
+        result = call(list(rows))
+    except STOPPING:
+        raise
+    except Exception:  # it will be raised again, for the image that it belongs to
+        return None, False
+    draws = not _same(before, _state(device))
+    return (None if draws else (list(rows), result)), draws
 
 
 def _state(device: torch.device) -> tuple[Any, ...]:
     own = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.empty(0)
     numpy: Any = np.random.get_state()  # noqa: NPY002 - users' methods draw from it
-    return torch.get_rng_state(), own, random.getstate(), numpy[1].tobytes(), numpy[2:]
+    return torch.get_rng_state(), own, numpy[1].tobytes(), numpy[2:]
 
 
 def _same(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:

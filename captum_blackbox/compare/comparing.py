@@ -1,5 +1,7 @@
 """Compare attribution methods by metrics, on images."""
 
+import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -52,9 +54,9 @@ def compare(
     image that a forward pass dies on, a map with NaN, a metric that raises. Only a query budget
     that is used up ends it.
 
-    An image's numbers do not depend on the other images. Methods and metrics that draw from the
-    global generators of torch, NumPy or ``random`` are called image by image, each seeded by
-    ``seed`` and the image's content, and alike for all methods. What batching does to rounding
+    An image's numbers do not depend on the other images. Methods and metrics that draw from a
+    global generator of torch or NumPy are called image by image, each seeded by ``seed`` and the
+    image's content, and alike for all methods. What batching does to rounding
     remains.
 
     Args:
@@ -119,12 +121,14 @@ def compare(
             undo.enter_context(evaluating(network))
             undo.enter_context(out_of_place(network))
         targets, lost = explained_classes(box, images, target, batch_size)
-        settings["targets"] = targets.tolist()
+        settings["targets"] = content_number(targets)
         usable = [row for row in range(len(images)) if row not in lost]
         batches = [usable[i : i + batch_size] for i in range(0, len(usable), batch_size)]
-        names, directions = _names(plans), {each.name: each.higher_is_better for each in judges}
+        names = [plan.name for plan in plans]
+        directions = {metric.name: metric.higher_is_better for metric in judges}
         progress = Progress(names, directions, targets, len(batches), settings, resume)
-        _report_lost(progress, names, lost)
+        for name, (image, reason) in itertools.product(names, lost.items()):
+            progress.fail(Failure(name, None, image, reason))
         masks_here = None if truth is None else truth.to(images.device)
         context = Context(box, model, images, targets, masks_here, seed)
         setup = Setup(box, model, images[usable[:1]], box.num_classes or 0, data, seed)
@@ -143,19 +147,6 @@ def compare(
 def _device(model: nn.Module | None, images: Tensor) -> torch.device:
     first = None if model is None else next(model.parameters(), None)
     return images.device if first is None else first.device
-
-
-def _names(plans: Sequence[Plan]) -> list[str]:
-    return [plan.name for plan in plans]
-
-
-def _report_lost(progress: Progress, methods: Sequence[str], lost: Mapping[int, str]) -> None:
-    """Report the images for which the model has no answer, once for each method."""
-    for method in methods:
-        for image, reason in lost.items():
-            failure = Failure(method, None, image, reason)
-            if failure not in progress.failures:
-                progress.fail(failure)
 
 
 def _settings(
@@ -178,7 +169,7 @@ def _settings(
         "images": content_number(images),
         "masks": None if masks is None else content_number(masks),
         "methods": {plan.name: plan.identity for plan in plans},
-        "metrics": [repr(metric) for metric in metrics],
+        "metrics": [re.sub(r" at 0x[0-9a-fA-F]+", "", repr(metric)) for metric in metrics],
         "data": None if data is None else fitted_to,
         "seed": seed,
         "batch_size": batch_size,

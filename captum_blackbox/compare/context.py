@@ -151,9 +151,7 @@ def explained_classes(
     return targets, errors
 
 
-def _predictions(
-    box: BlackBox, images: Tensor, batch_size: int, errors: dict[int, str]
-) -> Tensor:
+def _predictions(box: BlackBox, images: Tensor, batch_size: int, errors: dict[int, str]) -> Tensor:
     found = torch.zeros(len(images), dtype=torch.long, device=images.device)
     for first in range(0, len(images), batch_size):
         rows = list(range(first, min(first + batch_size, len(images))))
@@ -168,13 +166,11 @@ def _predictions(
     return found
 
 
-def _asked(
-    box: BlackBox, images: Tensor, rows: list[int], errors: dict[int, str]
-) -> Tensor | None:
+def _asked(box: BlackBox, images: Tensor, rows: list[int], errors: dict[int, str]) -> Tensor | None:
     try:
         return box(images[rows])
     except QueryBudgetError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a model raises is reported
-        errors.update(dict.fromkeys(rows, str(error)))
+    except Exception as error:  # whatever a model raises is reported
+        errors.update(dict.fromkeys(rows, " ".join(str(error).split())))
         return None

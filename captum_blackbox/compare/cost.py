@@ -31,7 +31,7 @@ class Cost:
     seconds: float = 0.0
     making_seconds: float = 0.0
 
-    def each(self, number: float) -> float:
+    def each(self, number: int | float) -> float:
         """Return a number of this cost per image; NaN if no image was explained."""
         return number / self.images if self.images else float("nan")
 

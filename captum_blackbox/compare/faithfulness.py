@@ -31,7 +31,7 @@ class Deletion:
     higher_is_better: bool = False
     needs_masks: bool = False
 
-    def __call__(self, context: Context, method: Method, maps: Tensor) -> Tensor:
+    def __call__(self, context: Context, _method: Method, maps: Tensor, /) -> Tensor:
         """Return the area under each curve, ``(N,)``."""
         return deletion(
             context.box,
@@ -57,7 +57,7 @@ class Insertion:
     higher_is_better: bool = True
     needs_masks: bool = False
 
-    def __call__(self, context: Context, method: Method, maps: Tensor) -> Tensor:
+    def __call__(self, context: Context, _method: Method, maps: Tensor, /) -> Tensor:
         """Return the area under each curve, ``(N,)``."""
         return insertion(
             context.box,
@@ -88,7 +88,7 @@ class DegradationArea:
     higher_is_better: bool = True
     needs_masks: bool = False
 
-    def __call__(self, context: Context, method: Method, maps: Tensor) -> Tensor:
+    def __call__(self, context: Context, _method: Method, maps: Tensor, /) -> Tensor:
         """Return the area over each curve, ``(N,)``."""
         shorter = min(context.images.shape[2:])
         return patch_degradation(
@@ -128,7 +128,7 @@ class Infidelity:
     higher_is_better: bool = False
     needs_masks: bool = False
 
-    def __call__(self, context: Context, method: Method, maps: Tensor) -> Tensor:
+    def __call__(self, context: Context, _method: Method, maps: Tensor, /) -> Tensor:
         """Return the infidelity of each map, ``(N,)``."""
         images = context.images
         if maps.shape[1] != images.shape[1]:

@@ -22,7 +22,5 @@ def distilled_layer_sum(setup: Setup) -> Any:  # noqa: ANN401
     name = "small_cnn" if min(size) < _SMALL else "squeezenet1_1"
     student = student_network(name, setup.num_classes, channels).to(setup.example)
     explainer = DistilledLayerSumGradCAM(setup.box, student)
-    explainer.distill(
-        setup.data, seed=setup.seed, device=setup.example.device, show_progress=False
-    )
+    explainer.distill(setup.data, seed=setup.seed, device=setup.example.device, show_progress=False)
     return explainer

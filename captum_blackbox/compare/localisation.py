@@ -23,7 +23,7 @@ class Localisation:
     higher_is_better: bool = True
     needs_masks: bool = True
 
-    def __call__(self, context: Context, method: Method, maps: Tensor) -> Tensor:
+    def __call__(self, context: Context, _method: Method, maps: Tensor, /) -> Tensor:
         """Return the share or the hit for each map, ``(N,)`` in [0, 1]."""
         if context.masks is None:
             raise InputError(f"{self.name} needs masks")

@@ -53,9 +53,7 @@ class Plan:
         )
 
 
-def planned(
-    methods: Mapping[str, Any] | Sequence[str], *, has_data: bool
-) -> list[Plan]:
+def planned(methods: Mapping[str, Any] | Sequence[str], *, has_data: bool) -> list[Plan]:
     """Return what has to be made of what a user gave, or refuse it before anything is spent.
 
     Args:
@@ -98,13 +96,14 @@ def _plan(name: str, given: Any, has_data: bool) -> Plan:  # noqa: ANN401
                 f"{given!r} is fitted to images, best to others than those explained; give data=…"
             )
         return Plan(name, given, given)
-    if not _is_bound(given) and not callable(given):
+    if _is_bound(given) or _is_composite(given):
+        return Plan(name, given, _identity(given))
+    if not callable(given):
         raise InputError(
             f"method {name!r} is a {type(given).__name__}; give a name, an attribution, a class or "
             "function that makes one of a model, or a function of images and classes"
         )
-    if not _is_bound(given) and not _is_composite_class(given):
-        _positional(name, given)
+    _positional(name, given)
     return Plan(name, given, _identity(given))
 
 
@@ -116,11 +115,8 @@ def _is_bound(given: Any) -> bool:  # noqa: ANN401
 
 
 def _is_composite(given: Any) -> bool:  # noqa: ANN401
+    """Tell Zennit's composites, class or object."""
     return hasattr(given, "context") and hasattr(given, "register")
-
-
-def _is_composite_class(given: Any) -> bool:  # noqa: ANN401
-    return _is_composite(given)  # class or object alike
 
 
 def _positional(name: str, given: Callable[..., Any]) -> int:
@@ -149,7 +145,7 @@ def _made(given: Any, setup: Setup) -> Any:  # noqa: ANN401
         return ready.make(setup)
     if _is_bound(given):
         return given
-    if _is_composite_class(given):
+    if _is_composite(given):
         return given() if isinstance(given, type) else given
     if _positional("", given) == 2:
         return given

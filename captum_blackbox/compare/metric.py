@@ -1,7 +1,7 @@
 """What a metric is: a small object that judges maps, image by image."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -37,10 +37,10 @@ class Metric(Protocol):
         """Whether the truth has to be known."""
         ...
 
-    def __call__(self, context: Context, method: Method, maps: Tensor) -> Tensor:
+    def __call__(self, context: Context, method: Method, maps: Tensor, /) -> Tensor:
         """Return a number for each image of ``context``, ``(N,)``.
 
-        What is drawn from a global generator of torch, NumPy or ``random`` is seeded for each
+        What is drawn from a global generator of torch or NumPy is seeded for each
         image, alike for all methods.
 
         Args:
@@ -73,10 +73,10 @@ class FunctionMetric:
     """
 
     name: str
-    function: Callable[[Context, Method, Tensor], Tensor]
+    function: Callable[[Context, Method, Tensor], Tensor] = field(repr=False)
     higher_is_better: bool
     needs_masks: bool = False
 
-    def __call__(self, context: Context, method: Method, maps: Tensor) -> Tensor:
+    def __call__(self, context: Context, method: Method, maps: Tensor, /) -> Tensor:
         """Return what the function gives."""
         return self.function(context, method, maps)

@@ -60,8 +60,9 @@ class Progress:
             check_header(path, found.settings, settings)
             known, self.done = found, done.expand_as(self.done).clone()
         self._known = known
-        self.failures = list(known.failures)
-        self.notes = list(known.notes)
+        self._failures = dict.fromkeys(known.failures)  # in order, each once
+        self._notes = list(known.notes)
+        self._committed = known
 
     def add_spent(self, row: int, images: int, spent: Spent) -> None:
         """Add what some images cost."""
@@ -86,31 +87,35 @@ class Progress:
         self._known.values[row, column, list(images)] = values.double().cpu()
 
     def fail(self, failure: Failure) -> None:
-        """Keep why there is no number."""
-        self.failures.append(failure)
+        """Keep why there is no number, once."""
+        self._failures.setdefault(failure)
 
     def note(self, method: str, text: str) -> None:
         """Keep a warning, once."""
         note = f"{method}: {text}"
-        of_method = sum(each.startswith(f"{method}: ") for each in self.notes)
-        if note not in self.notes and of_method < _MOST_NOTES:
-            self.notes.append(note)
+        of_method = sum(each.startswith(f"{method}: ") for each in self._notes)
+        if note not in self._notes and of_method < _MOST_NOTES:
+            self._notes.append(note)
 
     def finish(self, row: int, batch: int) -> None:
-        """Mark a batch as done, and write the file if that takes little of the time."""
+        """Mark a batch as done, and write the file if that takes little of the time.
+
+        A batch that was left in the middle leaves no cost and no failure behind: it is run again.
+        """
         self.done[row, batch] = True
+        self._committed = self.result()
         if time.monotonic() - self._saved >= _LEAST_WORK * self._saving_seconds:
             self.save()
 
     def save(self) -> None:
-        """Write the file, if there is one."""
+        """Write what belongs to batches that are done, if there is a file."""
         if self._path is None:
             return
         start = time.monotonic()
-        write_comparison(self._path, self.result(), self.done)
+        write_comparison(self._path, self._committed, self.done)
         self._saved = time.monotonic()
         self._saving_seconds = self._saved - start
 
     def result(self) -> Comparison:
         """Return what is known."""
-        return replace(self._known, failures=tuple(self.failures), notes=tuple(self.notes))
+        return replace(self._known, failures=tuple(self._failures), notes=tuple(self._notes))

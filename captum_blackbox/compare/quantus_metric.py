@@ -27,6 +27,8 @@ _SETTINGS: Mapping[str, Any] = {
     "return_aggregate": False,
     "return_average_correlation": True,
 }
+# It compares a map with its changes, pixel by pixel.
+_OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {"NonSensitivity": {"features_in_step": 1}}
 
 
 class QuantusMetric:
@@ -38,7 +40,8 @@ class QuantusMetric:
     fitted, again.
 
     Where the metric takes ``features_in_step``, so many pixels go at a time that there are at most
-    some 28 steps, unless it is set. Where it returns a curve for an image, its mean is taken.
+    some 28 steps, unless it is set; other defaults are those of Quantus, some of which want images
+    of 224 x 224 pixels. Where it returns a curve for an image, its mean is taken.
 
     Args:
         name: Of the class, such as ``"PixelFlipping"``.
@@ -79,9 +82,9 @@ class QuantusMetric:
     @property
     def needs_masks(self) -> bool:
         """Whether the truth has to be known."""
-        return self._kind.evaluation_category.name == "LOCALISATION"
+        return str(self._kind.evaluation_category.name) == "LOCALISATION"
 
-    def __call__(self, context: Context, method: Method, maps: Tensor) -> Tensor:
+    def __call__(self, context: Context, method: Method, maps: Tensor, /) -> Tensor:
         """Return the score of each map, ``(N,)``.
 
         Raises:
@@ -99,7 +102,7 @@ class QuantusMetric:
         masks = None if context.masks is None else context.masks[:, None].cpu().numpy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Quantus warns of its own parameters
-            scores = self._made(context.images.shape)(
+            scores = self._made(context)(
                 model=model,
                 x_batch=context.images.cpu().numpy(),
                 y_batch=context.targets.cpu().numpy(),
@@ -116,10 +119,14 @@ class QuantusMetric:
     def _accepted(self) -> frozenset[str]:
         return frozenset(inspect.signature(self._kind.__init__).parameters)
 
-    def _made(self, shape: torch.Size) -> Any:  # noqa: ANN401 - Quantus has no types
-        given = {name: value for name, value in _SETTINGS.items() if name in self._accepted}
-        if "features_in_step" in self._accepted:
-            given["features_in_step"] = _fitting_step(math.prod(shape[2:]))
+    def _made(self, context: Context) -> Any:  # noqa: ANN401 - Quantus has no types
+        fitting = {
+            **_SETTINGS,
+            "features_in_step": _fitting_step(math.prod(context.images.shape[2:])),
+            "num_classes": context.box.num_classes,
+            **_OWN_SETTINGS.get(self._kind.__name__, {}),
+        }
+        given = {name: value for name, value in fitting.items() if name in self._accepted}
         return self._kind(**{**given, **self.settings})
 
 
@@ -132,7 +139,8 @@ def _fitting_step(pixels: int) -> int:
 def _per_image(scores: Any, images: int, name: str) -> np.ndarray:  # noqa: ANN401
     """Return one number for each image, the mean where there are several."""
     if isinstance(scores, Mapping):  # one list for each layer
-        return np.mean([_per_image(each, images, name) for each in scores.values()], axis=0)
+        by_layer = np.stack([_per_image(each, images, name) for each in scores.values()])
+        return np.asarray(by_layer.mean(0))
     if len(scores) != images:
         raise OutputError(f"{name} gave {len(scores)} scores for {images} images")
     return np.array([np.mean(np.asarray(score, dtype=np.float64)) for score in scores])

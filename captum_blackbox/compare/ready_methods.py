@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from captum.attr import (
@@ -51,8 +51,7 @@ class ReadyMethod:
 
 
 def _model(setup: Setup) -> nn.Module:
-    model: Any = setup.model  # there is one: methods that need it are refused before
-    return model
+    return cast(nn.Module, setup.model)  # there is one: methods that need it are refused before
 
 
 def _last_layer(setup: Setup) -> nn.Module:
@@ -76,9 +75,7 @@ def _integrated_gradients(setup: Setup) -> Explain:
 
     def explain(images: Tensor, targets: Tensor) -> object:
         at_once = max(_AT_ONCE, len(images))
-        return method.attribute(
-            images, target=targets, n_steps=_STEPS, internal_batch_size=at_once
-        )
+        return method.attribute(images, target=targets, n_steps=_STEPS, internal_batch_size=at_once)
 
     return explain
 
@@ -143,9 +140,7 @@ READY: Mapping[str, ReadyMethod] = {
     "deconvnet": ReadyMethod(partial(_peer, deconvnet)),
     "lrp": ReadyMethod(partial(_peer, lrp)),
     "grad_cam": ReadyMethod(_grad_cam),
-    "guided_grad_cam": ReadyMethod(
-        lambda setup: GuidedGradCam(_model(setup), _last_layer(setup))
-    ),
+    "guided_grad_cam": ReadyMethod(lambda setup: GuidedGradCam(_model(setup), _last_layer(setup))),
     "layer_sum": ReadyMethod(partial(_of_model, LayerSumGradCAM)),
     "pattern_attribution": ReadyMethod(pattern_attribution, is_fitted=True),
     "distilled_layer_sum": ReadyMethod(distilled_layer_sum, needs_gradients=False, is_fitted=True),
@@ -154,10 +149,13 @@ READY: Mapping[str, ReadyMethod] = {
         lambda setup: RISE(setup.box, masks=_MASKS, seed=setup.seed), needs_gradients=False
     ),
 }
-"""Name → method: ``"random"``, the floor that every other has to beat; Captum's ``"saliency"``
-(the absolute gradient), ``"input_x_gradient"``, ``"integrated_gradients"`` (32 steps from black),
-``"smoothgrad"`` (16 copies, noise of 0.15 of the range), ``"deeplift"`` (from black),
-``"guided_backprop"``, ``"deconvnet"``, ``"grad_cam"`` and ``"guided_grad_cam"`` (the convolution that
-runs last) and ``"occlusion"`` (windows of an eighth of each side, half overlapping); Zennit's
-``"lrp"`` (epsilon, plus, flat); ours: ``"layer_sum"``, ``"rise"`` (2000 masks), and fitted to
-``data``: ``"pattern_attribution"`` and ``"distilled_layer_sum"``. Here *black* is 0."""
+"""Name → method.
+
+``"random"`` is the floor that every other has to beat. Of Captum: ``"saliency"`` (the absolute
+gradient), ``"input_x_gradient"``, ``"integrated_gradients"`` (32 steps from 0), ``"smoothgrad"``
+(16 copies with noise of 0.15 of the range), ``"deeplift"`` (from 0), ``"guided_backprop"``,
+``"deconvnet"``, ``"grad_cam"`` and ``"guided_grad_cam"`` (for the convolution that runs last), and
+``"occlusion"`` (windows of an eighth of each side, half overlapping). Of Zennit: ``"lrp"`` (flat,
+z-plus, epsilon). Ours: ``"layer_sum"``, ``"rise"`` (2000 masks), and, fitted to ``data``,
+``"pattern_attribution"`` and ``"distilled_layer_sum"``.
+"""

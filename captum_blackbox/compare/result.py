@@ -20,6 +20,7 @@ from captum_blackbox.compare.ranks import (
 )
 from captum_blackbox.report.comparison import Difference
 
+
 @dataclass(frozen=True)
 class Failure:
     """Something that gave no number.

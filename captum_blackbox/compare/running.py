@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_blackbox._compat import captum_notices_ignored
 from captum_blackbox.compare.chance import independently
 from captum_blackbox.compare.context import Context, NotApplicableError, content_seeds
 from captum_blackbox.compare.cost import Spent, measured
@@ -20,9 +21,6 @@ from captum_blackbox.compare.result import Failure
 from captum_blackbox.compare.setup import Setup
 from captum_blackbox.errors import InputError, QueryBudgetError
 from captum_blackbox.student.distillation.random_state import number_from, seed_everything
-
-# Captum says on every call that it sets hooks and requires gradients; it undoes both.
-_CAPTUM_NOTICES = r"Setting (forward, )?backward hooks|Input Tensor \d+ did not already require"
 
 
 class Run:
@@ -79,7 +77,7 @@ class Run:
             method = plan.made(self._setup)
         except QueryBudgetError:
             raise
-        except Exception as error:  # noqa: BLE001 - the table says so, and the rest goes on
+        except Exception as error:  # the table says so, and the rest goes on
             applicable = not isinstance(error, NotApplicableError)
             self._progress.fail(Failure(plan.name, None, None, _reason(error), applicable))
             return None
@@ -91,8 +89,8 @@ class Run:
         """Turn warnings into notes."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            warnings.filterwarnings("ignore", message=_CAPTUM_NOTICES)
-            yield
+            with captum_notices_ignored():
+                yield
         for each in caught:
             self._progress.note(method, str(each.message))
 
@@ -149,8 +147,8 @@ class _Job:
         for some, (found, spent) in outcome.kept:
             self._progress.add_spent(self._row, len(some), spent)
             maps.update(zip(some, found.split(1), strict=True))
-        for image, error in outcome.errors.items():
-            self._fail(None, image, error)
+        for image, raised in outcome.errors.items():
+            self._fail(None, image, raised)
         return self._finite(maps)
 
     def _finite(self, maps: dict[int, Tensor]) -> dict[int, Tensor]:
@@ -185,16 +183,16 @@ class _Job:
             self._progress.set_values(self._row, column, some, values)
             for image in torch.as_tensor(some)[~values.cpu().isfinite()].tolist():
                 self._fail(metric.name, image, InputError("the metric gave no finite number"))
-        for image, error in outcome.errors.items():
-            self._fail(metric.name, image, error)
+        for image, raised in outcome.errors.items():
+            self._fail(metric.name, image, raised)
 
     def _fail(self, metric: str | None, image: int, error: Exception) -> None:
         self._progress.fail(Failure(self._method.name, metric, image, _reason(error)))
 
     def _fail_all(self, metric: str | None, error: Exception) -> None:
-        failure = Failure(self._method.name, metric, None, _reason(error), is_applicable=False)
-        if failure not in self._progress.failures:
-            self._progress.fail(failure)
+        self._progress.fail(
+            Failure(self._method.name, metric, None, _reason(error), is_applicable=False)
+        )
 
 
 def _numbers(found: object, metric: str, images: int) -> Tensor:

@@ -30,7 +30,7 @@ class SensitivityMax:
     higher_is_better: bool = False
     needs_masks: bool = False
 
-    def __call__(self, context: Context, method: Method, maps: Tensor) -> Tensor:
+    def __call__(self, context: Context, method: Method, _maps: Tensor, /) -> Tensor:
         """Return the sensitivity of each map, ``(N,)``."""
 
         def explain(inputs: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, ...]:

@@ -90,9 +90,7 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON
 
 
 def _means(comparison: Comparison) -> str:
-    arrows = [
-        f"{name} {'↑' if higher else '↓'}" for name, higher in comparison.metrics.items()
-    ]
+    arrows = [f"{name} {'↑' if higher else '↓'}" for name, higher in comparison.metrics.items()]
     overall = comparison.overall_ranks
     rows = [
         [

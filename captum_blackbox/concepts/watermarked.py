@@ -9,8 +9,7 @@ References:
     Nature Communications 2019.
 """
 
-from dataclasses import dataclass, replace
-from itertools import count as numbers
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -66,9 +65,9 @@ class WatermarkedScenes(Dataset[tuple[Tensor, int]]):
     """Scenes of which one class carries a watermark, mostly or always, and the others seldom.
 
     The watermark is a text on a small plate, half transparent, at a random place where it does not
-    cover the object. Half of the scenes, whatever their class, carry a decoy: the same plate with
-    another text. Whether scenes are watermarked or not, and where, everything else in them is the
-    same, so that pairs of them differ in the watermark alone.
+    cover the object. Half of the scenes, whatever their class, carry a decoy: a plate of the same
+    size with another text. Whether, and where, the watermark is shown, all else in a scene stays the
+    same, so that pairs of scenes differ in the watermark alone.
 
     Each scene is rendered when it is first asked for and then kept.
 
@@ -215,27 +214,28 @@ class WatermarkedScenes(Dataset[tuple[Tensor, int]]):
         return same
 
     def _finished(self, bare: "_Bare") -> WatermarkedScene:
-        share = self.rate if bare.scene.label == self.watermarked_class else self.others
-        drawn = bare.luck < share
-        shown = {"drawn": drawn, "always": True, "never": False}[self._shown]
+        share = self.rate if bare.label == self.watermarked_class else self.others
+        shown = {"drawn": bare.luck < share, "always": True, "never": False}[self._shown]
         place = bare.places[int(self._elsewhere)]
-        image, watermark = bare.scene.image, torch.zeros(_SIZE, _SIZE, dtype=torch.bool)
+        image, watermark = bare.image, torch.zeros(_SIZE, _SIZE, dtype=torch.bool)
         if shown:
             image = stamped(image, WATERMARK, place, bare.strength)
             watermark = covered(place, _SIZE)
         masks = {
-            "object": bare.scene.masks["object"] > 0,
+            "object": bare.objects,
             "watermark": watermark,
             "distractor": bare.distractor & ~watermark,
         }
-        return WatermarkedScene(image, bare.scene.label, shown, masks)
+        return WatermarkedScene(image, bare.label, shown, masks)
 
 
 @dataclass(frozen=True)
 class _Bare:
-    """A scene without its watermark, and where and how that would be shown."""
+    """A scene without its watermark, and whether, how and where that would be shown."""
 
-    scene: Scene
+    image: Float[Tensor, "3 size size"]
+    label: int
+    objects: Region
     distractor: Region
     luck: float
     strength: float
@@ -243,19 +243,24 @@ class _Bare:
 
 
 def _prepare(seed: int, index: int) -> _Bare:
-    # Two numbers draw the scene, a third one the marks: neither knows of the other.
+    # Two numbers draw the scene, three the marks: neither knows of the other.
     rng = np.random.default_rng((seed, index, 1))
     luck, decoy_luck = rng.random(2).tolist()
     strength, decoy_strength = rng.uniform(_WEAKEST, 1.0, 2).tolist()
-    for attempt in numbers():
-        scene = render_scene(seed, index + attempt * _NEXT, _SIZE)
-        objects = scene.masks["object"] > 0
-        places = free_places(rng, objects, 3)
-        if places is not None:
-            break
+    scene, places = _with_room(rng, seed, index)
+    image, objects = scene.image, scene.masks["object"] > 0
     distractor = (scene.masks["color"] > 0) & ~objects
     if decoy_luck < _DECOYS:
-        image = stamped(scene.image, DECOY, places[2], decoy_strength)
-        scene = replace(scene, image=image)
+        image = stamped(image, DECOY, places[2], decoy_strength)
         distractor = distractor | covered(places[2], _SIZE)
-    return _Bare(scene, distractor, luck, strength, (places[0], places[1]))
+    return _Bare(image, scene.label, objects, distractor, luck, strength, (places[0], places[1]))
+
+
+def _with_room(rng: np.random.Generator, seed: int, index: int) -> tuple[Scene, list[Place]]:
+    """Return the first scene in which three marks find room, with their places."""
+    while True:
+        scene = render_scene(seed, index, _SIZE)
+        places = free_places(rng, scene.masks["object"] > 0, 3)
+        if places is not None:
+            return scene, places
+        index += _NEXT

@@ -1,9 +1,9 @@
-"""Small marks that are laid over a picture: two texts on the same plate, of which one may matter.
+"""Small marks that are laid over a picture: two texts on plates, of which one may matter.
 
-A plate is dark and half transparent, its letters are light, so it can be read on any background.
+A plate lets some of the picture through. Its letters are light and the plate is dark, or the other
+way round, so a mark can be read on any background.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,6 +18,20 @@ Picture: TypeAlias = Float[Tensor, "3 height width"]
 Region: TypeAlias = Bool[Tensor, "height width"]
 
 
+class Mark(NamedTuple):
+    """A text on a plate.
+
+    Attributes:
+        letters: Where the letters are, shape (7, 13).
+        ink: Brightness of the letters, in [0, 1].
+        paper: Brightness of the plate.
+    """
+
+    letters: NDArray[np.bool_]
+    ink: float
+    paper: float
+
+
 class Place(NamedTuple):
     """Where the upper left corner of a plate is: row and column."""
 
@@ -25,40 +39,50 @@ class Place(NamedTuple):
     column: int
 
 
-_WATERMARK = (
-    "##. ### #.#",
-    "#.# .#. #.#",
-    "##. .#. .#.",
-    "#.. .#. #.#",
-    "#.. ### #.#",
-)
-_DECOY = (
-    "#.. ### ###",
-    "#.. #.# .#.",
-    "#.. #.# .#.",
-    "#.. #.# .#.",
-    "### ### .#.",
-)
-
-
-def _plate(rows: Sequence[str]) -> NDArray[np.bool_]:
-    return np.pad(np.array([[cell == "#" for cell in row] for row in rows]), 1)
-
-
-WATERMARK, DECOY = _plate(_WATERMARK), _plate(_DECOY)
-"""Where the letters are on a plate, shape (7, 13)."""
-
-_INK, _PAPER = 0.97, 0.05  # letters and plate
-_INK_OPACITY, _PAPER_OPACITY = 1.0, 0.8  # at most
+_LIGHT, _DARK = 0.97, 0.05
+_INK_OPACITY, _PAPER_OPACITY = 1.0, 0.8
 _CLEARANCE = 2  # pixels between a plate and what it must not cover
 
 
-def stamped(picture: Picture, letters: NDArray[np.bool_], place: Place, strength: float) -> Picture:
-    """Return a picture with a plate laid over it.
+def _letters(*rows: str) -> NDArray[np.bool_]:
+    return np.pad(np.array([[cell == "#" for cell in row] for row in rows]), 1)
+
+
+WATERMARK = Mark(
+    _letters(
+        "##. ### #.#",
+        "#.# .#. #.#",
+        "##. .#. .#.",
+        "#.. .#. #.#",
+        "#.. ### #.#",
+    ),
+    ink=_LIGHT,
+    paper=_DARK,
+)
+"""Reads PIX, light on dark."""
+
+DECOY = Mark(
+    _letters(
+        "#.. ### ###",
+        "#.. #.# .#.",
+        "#.. #.# .#.",
+        "#.. #.# .#.",
+        "### ### .#.",
+    ),
+    ink=_DARK,
+    paper=_LIGHT,
+)
+"""Reads LOT, dark on light."""
+
+_PLATE = WATERMARK.letters.shape  # both marks are equally large
+
+
+def stamped(picture: Picture, mark: Mark, place: Place, strength: float) -> Picture:
+    """Return a picture with a mark laid over it.
 
     Args:
         picture: Shape (3, H, W) in [0, 1].
-        letters: ``WATERMARK`` or ``DECOY``.
+        mark: ``WATERMARK`` or ``DECOY``.
         place: The plate's upper left corner; the plate has to fit.
         strength: Share of the full opacity, in [0, 1].
 
@@ -71,11 +95,11 @@ def stamped(picture: Picture, letters: NDArray[np.bool_], place: Place, strength
         >>> bool(((marked != grey).all(0) == covered(Place(2, 1), 16)).all())
         True
     """
-    ink = torch.from_numpy(letters)
-    paint = torch.where(ink, _INK, _PAPER) if letters is WATERMARK else torch.where(ink,_PAPER,_INK)
-    opacity = strength * torch.where(ink, _INK_OPACITY, _PAPER_OPACITY)
+    letters = torch.from_numpy(mark.letters)
+    paint = torch.where(letters, mark.ink, mark.paper)
+    opacity = strength * torch.where(letters, _INK_OPACITY, _PAPER_OPACITY)
     result = picture.clone()
-    height, width = letters.shape
+    height, width = _PLATE
     under = result[:, place.row : place.row + height, place.column : place.column + width]
     under += opacity * (paint - under)
     return result
@@ -96,7 +120,7 @@ def covered(place: Place, size: int) -> Region:
         91
     """
     region = torch.zeros(size, size, dtype=torch.bool)
-    height, width = WATERMARK.shape
+    height, width = _PLATE
     region[place.row : place.row + height, place.column : place.column + width] = True
     return region
 
@@ -122,7 +146,7 @@ def free_places(rng: Generator, taken: Region, count: int) -> list[Place] | None
     places: list[Place] = []
     for _ in range(count):
         near = _grown(taken)
-        room = (F.max_pool2d(near[None].float(), WATERMARK.shape, stride=1)[0] == 0).nonzero()
+        room = (F.max_pool2d(near[None].float(), _PLATE, stride=1)[0] == 0).nonzero()
         if len(room) == 0:
             return None
         row, column = room[int(rng.integers(len(room)))].tolist()

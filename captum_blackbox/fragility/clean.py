@@ -129,18 +129,28 @@ def task_of(
         ShapeError: The region does not fit the maps.
     """
     maps = normalised(clean.maps)
-    pixels = maps[0].numel()
-    k = max(1, round(_SHARE * pixels)) if k is None else k
-    if not 1 <= k <= pixels:
-        raise InputError(
-            f"k is between 1 and the {pixels} pixels of a map {tuple(maps.shape[1:])}, got {k}"
-        )
+    k = most_important(maps, k)
     soft = maps
     if objective.needs_softened:
         with softened(victim.network, beta):
             soft = normalised(victim.explain(clean.images, clean.target, clean.extra).maps)
     away = unit_vectors(own).to(maps)
     return Task(maps, soft.detach(), k, pixel_ranks(maps) < k, _region_like(maps, region), away)
+
+
+def most_important(maps: Tensor, k: int | None) -> int:
+    """Return how many pixels of a map ``(N, …, H, W)`` are most important; a 50th by default.
+
+    Raises:
+        InputError: ``k`` is not between 1 and the pixels of a map.
+    """
+    pixels = maps.shape[-2] * maps.shape[-1]
+    k = max(1, round(_SHARE * pixels)) if k is None else k
+    if not 1 <= k <= pixels:
+        raise InputError(
+            f"k is between 1 and the {pixels} pixels of a map {tuple(maps.shape[-2:])}, got {k}"
+        )
+    return k
 
 
 def _region_like(maps: Tensor, region: Tensor | None) -> Tensor | None:

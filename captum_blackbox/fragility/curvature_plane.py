@@ -92,7 +92,8 @@ def curvature_plane(
     if not 0 < radius < math.inf:
         raise InputError(f"radius must be positive and finite, got {radius}")
     first, second = _axes(curvature)
-    steps = torch.linspace(-radius, radius, points, dtype=torch.float64)
+    half = points // 2
+    steps = radius * torch.arange(-half, half + 1, dtype=torch.float64) / half
     scores, maps_along, similarity = [], [], []
     with (
         second_order(model, images, additional_forward_args) as (forward, images, extra),

@@ -74,7 +74,8 @@ class Curvature:
     @property
     def gradient_norms(self) -> PerImage:
         """Return the Euclidean length of each gradient, ``(N,)``."""
-        return self.gradients.flatten(1).double().norm(dim=1)
+        norms: Tensor = self.gradients.flatten(1).double().norm(dim=1)
+        return norms
 
     def relative_change(
         self, radius: float, norm: Norm = "Linf", direction: Direction = "fragile"
@@ -91,8 +92,9 @@ class Curvature:
             direction: Which one.
 
         Returns:
-            A fraction for each image ``(N,)``; from about 1 on the first order says only that the
-            map will be another one. NaN without a gradient.
+            A fraction for each image ``(N,)``; NaN without a gradient. It grows with the radius
+            without end, the real change does not: a sharp ``beta`` makes the curvature large in a
+            small region, and beyond it the number is no forecast.
 
         Raises:
             InputError: The radius is negative, or a choice unknown.

@@ -191,7 +191,7 @@ class InfluenceAttack(Perturbation):  # type: ignore[misc]
                 "hessian": self.influence.curvature.kind,
                 "hessian_reg": self.influence.hessian_reg,
                 "training_points": count,
-                "radius": torch.as_tensor(radius).tolist(),
+                "radius": torch.as_tensor(radius, dtype=torch.float64).tolist(),
                 "step_num": step_num if mode == "influence" else 1,
                 "top": top,
                 "seed": seed,

@@ -158,11 +158,13 @@ def _across(vectors: Tensor, basis: Float[Tensor, "batch m size"]) -> Tensor:
 def _unit(vectors: Tensor) -> Tensor:
     """Scale to length 1; 0 stays 0."""
     length = vectors.norm(dim=1, keepdim=True)
-    return vectors / length.where(length > 0, torch.ones_like(length))
+    scaled: Tensor = vectors / length.where(length > 0, torch.ones_like(length))
+    return scaled
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(1, dtype=torch.float64).cpu()
+    product: Tensor = (a * b).sum(1, dtype=torch.float64)
+    return product.cpu()
 
 
 def _check_finite(values: Tensor, dtype: torch.dtype) -> None:

@@ -44,11 +44,12 @@ class GrowingBeta:
         (10.0, 100.0, 1000.0, 1000.0)
     """
 
-    start: float = 10.0
-    end: float = 100.0
+    start: float | int = 10.0
+    end: float | int = 100.0
     steps: int = 300
 
     def __post_init__(self) -> None:
+        """Refuse what is no growth."""
         _checked(self.start)
         _checked(self.end)
         if self.steps < 1:
@@ -60,7 +61,7 @@ class GrowingBeta:
         return float(self.start * (self.end / self.start) ** share)
 
 
-Beta: TypeAlias = float | GrowingBeta | None
+Beta: TypeAlias = float | int | GrowingBeta | None
 """Sharpness of the surrogate: fixed, growing with the steps, or ``None`` for the network itself."""
 
 
@@ -93,7 +94,7 @@ class Softened:
 
 
 @contextmanager
-def softened(network: nn.Module, beta: float | None) -> Iterator[Softened]:
+def softened(network: nn.Module, beta: float | int | None) -> Iterator[Softened]:
     r"""Let every ReLU of ``network`` act as a softplus while the block runs.
 
     .. math:: \mathrm{softplus}_\beta(z) = \log(1 + e^{\beta z}) / \beta, \qquad
@@ -146,7 +147,7 @@ def softened(network: nn.Module, beta: float | None) -> Iterator[Softened]:
         yield seen
 
 
-def _checked(beta: float) -> float:
+def _checked(beta: float | int) -> float:
     if not (math.isfinite(beta) and beta > 0):
         raise InputError(
             f"beta is a positive finite number, got {beta!r}; larger is closer to ReLU, and None "
@@ -159,7 +160,9 @@ def _relu(beta: float, z: Tensor) -> Tensor:
     return F.softplus(z, beta)
 
 
-def _hardtanh(beta: float, z: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+def _hardtanh(
+    beta: float, z: Tensor, min_val: float | int = -1.0, max_val: float | int = 1.0
+) -> Tensor:
     return min_val + F.softplus(z - min_val, beta) - F.softplus(z - max_val, beta)
 
 
@@ -167,7 +170,7 @@ def _relu6(beta: float, z: Tensor) -> Tensor:
     return F.softplus(z, beta) - F.softplus(z - 6, beta)
 
 
-def _leaky_relu(beta: float, z: Tensor, negative_slope: float = 0.01) -> Tensor:
+def _leaky_relu(beta: float, z: Tensor, negative_slope: float | int = 0.01) -> Tensor:
     return negative_slope * z + (1 - negative_slope) * F.softplus(z, beta)
 
 
@@ -182,13 +185,12 @@ def _may_write(smooth: Smooth) -> Smooth:
     def smoothed(
         beta: float,
         input: Tensor,  # noqa: A002 - torch's name for it
-        *args: float,
+        *args: Any,
         inplace: bool = False,
-        **kwargs: float,
+        **kwargs: Any,
     ) -> Tensor:
         if args and isinstance(args[-1], bool):
-            *rest, inplace = args
-            args = tuple(rest)
+            inplace, args = args[-1], args[:-1]
         return (_in_place(smooth) if inplace else smooth)(beta, input, *args, **kwargs)
 
     return smoothed

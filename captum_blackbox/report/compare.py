@@ -18,9 +18,7 @@ Interval = tuple[float, float, float]
 """Mean, lower and upper end."""
 
 
-def metric_png(
-    means: Mapping[str, Interval], metric: str, *, higher_is_better: bool
-) -> bytes:
+def metric_png(means: Mapping[str, Interval], metric: str, *, higher_is_better: bool) -> bytes:
     """Draw a metric's mean for each method with its interval, the best on top.
 
     Args:
@@ -58,9 +56,7 @@ def metric_png(
     return figure_png(figure)
 
 
-def ranks_png(
-    ranks: Mapping[str, Mapping[str, float]], overall: Mapping[str, float]
-) -> bytes:
+def ranks_png(ranks: Mapping[str, Mapping[str, float]], overall: Mapping[str, float]) -> bytes:
     """Draw the average rank of each method by each metric, and their mean; left is better.
 
     Args:
@@ -78,7 +74,8 @@ def ranks_png(
         >>> ranks_png({"deletion": {"a": 1.0, "b": 2.0}}, {"a": 1.0, "b": 2.0})[1:4]
         b'PNG'
     """
-    if not any(math.isfinite(each) for by in ranks.values() for each in by.values()):
+    ranks = {metric: by for metric, by in ranks.items() if any(map(math.isfinite, by.values()))}
+    if not ranks:
         raise InputError("there is no rank to draw")
     order = sorted(overall, key=lambda name: (math.isnan(overall[name]), overall[name]))
     figure, axes = _rows_of(order)

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from captum_blackbox.errors import InputError
@@ -20,6 +21,7 @@ _SHOWN: dict[Direction, tuple[str, str]] = {
 _LEVELS = (-1.0, 0.0, 0.25, 0.5, 0.75, 0.9, 1.001)  # of the cosine
 _SHADES = ("#f5b08a", "#f9c9ab", "#fce0cd", "#fdf1e8", "#edf2f7", "#d3e2ee")  # warm: another map
 _LINES = 12  # of equal score, about
+_MOST_LINES = 32
 _ARROWS = 13  # along an axis, at most
 
 
@@ -70,8 +72,9 @@ def curvature_png(curvature: Curvature) -> bytes:
             angles[direction], speeds[direction], s=34, color=colors[direction], marker=marker,
             edgecolor="white", linewidth=0.6, label=label, clip_on=False, zorder=3,
         )  # fmt: skip
-    order = ("gradient", "fragile", "random")
-    for image in range(int(shown.sum())):
+    order: tuple[Direction, ...] = ("gradient", "fragile", "random")
+    images = int(shown.sum())
+    for image in range(images if images <= _MOST_LINES else 0):
         axes.plot(
             [angles[each][image] for each in order], [speeds[each][image] for each in order],
             color="#b9bfc6", linewidth=0.6, zorder=1,
@@ -148,7 +151,7 @@ def plane_png(plane: CurvaturePlane, image: int = 0) -> bytes:
     )
     bar = figure.colorbar(filled, ax=axes, shrink=0.75, pad=0.02, format="%.3g")
     bar.set_ticks(list(_LEVELS[1:-1]))
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, colors=_INK, length=0)
     bar.set_label("cosine of the explanation to that of the image", fontsize=8, color=_INK)
     equal = f"equal score, every {levels[1] - levels[0]:.2g}"
@@ -185,11 +188,11 @@ def _add_arrows(axes: Axes, steps: np.ndarray, slopes: np.ndarray) -> None:
 def _add_score_axis(axes: Axes) -> None:
     """Add on top how fast the score moves: the cosine of the angle."""
 
-    def to_share(degrees: np.ndarray) -> np.ndarray:
-        return np.cos(np.deg2rad(degrees))
+    def to_share(degrees: ArrayLike) -> ArrayLike:
+        return np.asarray(np.cos(np.deg2rad(degrees)))
 
-    def to_degrees(share: np.ndarray) -> np.ndarray:
-        return np.rad2deg(np.arccos(np.clip(share, -1, 1)))
+    def to_degrees(share: ArrayLike) -> ArrayLike:
+        return np.asarray(np.rad2deg(np.arccos(np.clip(share, -1, 1))))
 
     top = axes.secondary_xaxis("top", functions=(to_share, to_degrees))
     top.set_xticks([1, 0.75, 0.5, 0.25, 0.0])
@@ -200,4 +203,4 @@ def _add_score_axis(axes: Axes) -> None:
 
 
 def _numbers(values: Tensor) -> np.ndarray:
-    return values.detach().double().cpu().numpy()
+    return np.asarray(values.detach().double().cpu())

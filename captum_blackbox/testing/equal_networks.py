@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_blackbox.errors import InputError, LayerError
-from captum_blackbox.testing.networks import CHANNELS, CLASSES, SIDE, SmallNetwork
+from captum_blackbox.testing.networks import CHANNELS, CLASSES, SIDE, SmallNetwork, seeded
 
 
 def reparametrised(
@@ -95,8 +95,8 @@ def deepened(network: SmallNetwork) -> SmallNetwork:
     if not isinstance(first, nn.Conv2d | nn.Linear):
         raise LayerError(f"expected a convolution or linear layer, got {type(first).__name__}")
     units = len(first.weight)
-    one: nn.Module = nn.Conv2d(units, units, 1) if features else nn.Linear(units, units)
-    with torch.no_grad():
+    with seeded(0), torch.no_grad():
+        one: nn.Module = nn.Conv2d(units, units, 1) if features else nn.Linear(units, units)
         one.weight.copy_(torch.eye(units).view_as(one.weight))  # type: ignore[operator, arg-type]
         one.bias.zero_()  # type: ignore[union-attr, operator]
     parts.insert(1, one.to(first.weight))
@@ -120,8 +120,7 @@ def shifted_relus(
         >>> images = torch.randn(2, 3, 7, 7, dtype=torch.float64)
         >>> torch.testing.assert_close(left(images), right(images))
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         reading = nn.Conv2d(CHANNELS, 2 * pairs, 1)
         joining = nn.Conv2d(2 * pairs, pairs, 1)
         head = nn.Linear(pairs * side**2, CLASSES)
@@ -191,8 +190,9 @@ def _take_units(layer: nn.Module, source: Tensor, scale: Tensor) -> None:
         for name in ("running_mean", "running_var"):
             setattr(layer, name, getattr(layer, name)[source])
     else:
-        setattr(layer, "out_channels" if isinstance(layer, nn.Conv2d) else "out_features",
-                len(source))
+        setattr(
+            layer, "out_channels" if isinstance(layer, nn.Conv2d) else "out_features", len(source)
+        )
 
 
 def _take_inputs(layer: nn.Conv2d | nn.Linear, source: Tensor, share: Tensor) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from captum_blackbox.testing.networks import CHANNELS, CLASSES, SIDE, SmallNetwork
+from captum_blackbox.testing.networks import CHANNELS, CLASSES, SIDE, SmallNetwork, seeded
 
 
 def saturating_network(seed: int = 0, *, dtype: torch.dtype = torch.float64) -> SmallNetwork:
@@ -24,13 +24,11 @@ def saturating_network(seed: int = 0, *, dtype: torch.dtype = torch.float64) -> 
         0.0
     """
     units = 2
-    reading = nn.Conv2d(CHANNELS, units, 1)
-    head = nn.Linear(units * SIDE**2, CLASSES)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        reading.weight.uniform_(-1, -0.5, generator=generator)
+    with seeded(seed), torch.no_grad():
+        reading, head = nn.Conv2d(CHANNELS, units, 1), nn.Linear(units * SIDE**2, CLASSES)
+        reading.weight.uniform_(-1, -0.5)
         reading.bias.fill_(1)  # type: ignore[union-attr]
-        head.weight.uniform_(-1.5, -0.5, generator=generator)
+        head.weight.uniform_(-1.5, -0.5)
         head.bias.copy_(-head.weight.sum(1))
     return SmallNetwork([reading, nn.ReLU()], [head]).to(dtype).eval()
 
@@ -41,7 +39,7 @@ def ignoring_network(
     """Return a network that some pixels do not influence, and where those are.
 
     The stride leaves the last row and column unread. Four pixels more are read by two equal units
-    with opposite weights, so that what they say cancels.
+    that the next layer subtracts from each other.
 
     Returns:
         The network, and ``(7, 7)`` that is true where a pixel cannot change any score.
@@ -53,22 +51,30 @@ def ignoring_network(
         True
     """
     units, side = 4, SIDE // 2
-    generator = torch.Generator().manual_seed(seed)
-    reading = nn.Conv2d(CHANNELS, units + 2, 2, stride=2)
-    head = nn.Linear((units + 2) * side**2, CLASSES)
-    with torch.no_grad():
-        for each in (reading.weight, reading.bias, head.weight, head.bias):
-            each.normal_(std=0.5, generator=generator)  # type: ignore[union-attr]
-        reading.weight[-1], reading.bias[-1] = reading.weight[-2], 1.0  # type: ignore[index]
-        reading.bias[-2] = 1.0  # type: ignore[index]
-        by_cell = head.weight.view(CLASSES, units + 2, side, side)
-        by_cell[:, units:] = 0
-        by_cell[:, :, 1, 1] = 0
-        twins = torch.randn(CLASSES, generator=generator)
-        by_cell[:, -2, 1, 1], by_cell[:, -1, 1, 1] = twins, -twins
+    with seeded(seed), torch.no_grad():
+        reading = nn.Conv2d(CHANNELS, units + 2, 2, stride=2)
+        joining = nn.Conv2d(units + 2, units + 1, 1)
+        head = nn.Linear((units + 1) * side**2, CLASSES)
+        for each in (*reading.parameters(), *joining.parameters(), *head.parameters()):
+            each.normal_(std=0.5)
+        _twins(reading, joining)
+        by_cell = head.weight.view(CLASSES, units + 1, side, side)
+        alone = by_cell[:, -1, 1, 1].abs()  # the twins' difference is read at one cell
+        by_cell[:, -1], by_cell[:, :, 1, 1] = 0, 0
+        by_cell[:, -1, 1, 1] = alone
     ignored = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     ignored[-1], ignored[:, -1], ignored[2:4, 2:4] = True, True, True
-    return SmallNetwork([reading, nn.ReLU()], [head]).to(dtype).eval(), ignored
+    network = SmallNetwork([reading, nn.ReLU(), joining, nn.ReLU()], [head])
+    return network.to(dtype).eval(), ignored
+
+
+def _twins(reading: nn.Conv2d, joining: nn.Conv2d) -> None:
+    """Make the last two units equal, and the last one of the next layer 1 plus their difference."""
+    reading.weight[-1], joining.weight[-1] = reading.weight[-2], 0
+    reading.bias[-2:] = 1  # type: ignore[index]
+    joining.weight[:-1, -2:] = 0
+    joining.weight[-1, -2], joining.weight[-1, -1] = 1, -1
+    joining.bias[-1] = 1  # type: ignore[index]
 
 
 def symmetric_network(
@@ -93,11 +99,10 @@ def symmetric_network(
         >>> torch.testing.assert_close(network(swapped), network(image))
     """
     rows = range(0, SIDE, 2)
-    generator = torch.Generator().manual_seed(seed)
-    reading, joining = nn.Conv2d(CHANNELS, 2, 1), nn.Conv2d(2, 2 * len(rows), SIDE)
-    head = nn.Linear(2 * len(rows), CLASSES)
-    with torch.no_grad():
-        reading.weight[0].uniform_(0.6, 1.2, generator=generator)
+    with seeded(seed), torch.no_grad():
+        reading, joining = nn.Conv2d(CHANNELS, 2, 1), nn.Conv2d(2, 2 * len(rows), SIDE)
+        head = nn.Linear(2 * len(rows), CLASSES)
+        reading.weight[0].uniform_(0.6, 1.2)
         reading.weight[1] = reading.weight[0]
         reading.bias.copy_(torch.tensor([0.0, -0.5]))  # type: ignore[union-attr]
         joining.weight.zero_()
@@ -107,9 +112,9 @@ def symmetric_network(
             left[0, row, 1], left[0, row, -2] = 2, -1
             joining.bias[2 * unit] = -1  # type: ignore[index]
             right[1, row, -2], right[0, row, 1] = 2, -1
-        shared = torch.empty(CLASSES, len(rows)).normal_(generator=generator)
+        shared = torch.empty(CLASSES, len(rows)).normal_()
         head.weight.copy_(shared.repeat_interleave(2, 1))
-        head.bias.normal_(generator=generator)
+        head.bias.normal_()
     pairs = torch.tensor([[[row, 1], [row, SIDE - 2]] for row in rows])
     network = SmallNetwork([reading, nn.ReLU(), joining, nn.ReLU()], [head])
     return network.to(dtype).eval(), pairs

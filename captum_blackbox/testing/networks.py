@@ -1,5 +1,7 @@
 """Small random networks whose parts can be taken apart, and images for them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -13,7 +15,7 @@ Kind: TypeAlias = Literal["conv", "dense"]
 CHANNELS, SIDE, CLASSES = 3, 7, 4
 """Of the images and networks of the axioms, unless something else is asked for."""
 
-_SURE = 10  # times the usual weights at the end: as sure of its classes as a trained network
+_BIAS, _SURE = 0.4, 2.0  # spread of biases; of the scores: sure of a class, as if trained
 
 
 class SmallNetwork(nn.Module):
@@ -87,8 +89,7 @@ def small_network(
         ['Linear', 'ReLU', 'Linear']
     """
     check_choice("kind", kind, get_args(Kind))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if kind == "dense":
             features: list[nn.Module] = []
             hidden: list[nn.Module] = [nn.Linear(CHANNELS * side**2, units, bias=bias)]
@@ -101,11 +102,9 @@ def small_network(
             features += _convolution(units, units, bias, padding, batch_norm, relu)
             first = side - 2 + 2 * padding
             wide = units * ((first // 2 if max_pool else first) - 2 + 2 * padding) ** 2
-        last = nn.Linear(wide, classes, bias=bias)
-    with torch.no_grad():
-        for parameter in last.parameters():
-            parameter *= _SURE
-    return SmallNetwork(features, [*hidden, last]).to(dtype).eval()
+        network = SmallNetwork(features, [*hidden, nn.Linear(wide, classes, bias=bias)])
+        _draw(network)
+    return network.to(dtype).eval()
 
 
 def some_images(
@@ -125,16 +124,35 @@ def some_images(
     return torch.randn(count, CHANNELS, side, side, generator=generator, dtype=dtype)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from ``seed`` in the block, and put torch's random state on the CPU back behind it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def _convolution(
     channels: int, units: int, bias: bool, padding: int, batch_norm: bool, relu: bool
 ) -> list[nn.Module]:
     layers: list[nn.Module] = [nn.Conv2d(channels, units, 3, padding=padding, bias=bias)]
     if batch_norm:
-        norm = nn.BatchNorm2d(units)
-        with torch.no_grad():
-            for each in (norm.weight, norm.running_var):
-                each.uniform_(0.5, 1.5)
-            for each in (norm.bias, norm.running_mean):
-                each.normal_(std=0.3)
-        layers.append(norm)
+        layers.append(nn.BatchNorm2d(units))
     return [*layers, nn.ReLU()] if relu else layers
+
+
+def _draw(network: SmallNetwork) -> None:
+    """Draw weights that keep the size of what they are given, and statistics of batch norm."""
+    with torch.no_grad():
+        for part in network.parts():
+            if isinstance(part, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(part.weight)
+                if part.bias is not None:
+                    part.bias.normal_(std=_BIAS)
+            elif isinstance(part, nn.BatchNorm2d):
+                nn.init.uniform_(part.weight, 0.5, 1.5)
+                nn.init.normal_(part.bias, std=_BIAS)
+                part.running_mean.normal_(std=_BIAS)  # type: ignore[union-attr]
+                part.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+        for weights in network.parts()[-1].parameters():
+            weights.mul_(_SURE)

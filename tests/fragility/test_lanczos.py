@@ -127,12 +127,21 @@ def test_matrices_do_not_influence_each_other():
 
 def test_float32_is_exact_to_its_digits():
     matrices = with_spectrum([-6.0, 5.0, *[i / 50 for i in range(50)]])
-    pairs = found(matrices.float(), 2, tolerance=1e-9)
+    pairs = found(matrices.float(), 2, tolerance=1e-30)
     assert pairs.converged.all()
     torch.testing.assert_close(pairs.values, largest(matrices, 2), rtol=1e-6, atol=0)
 
 
+def test_a_small_eigenvalue_is_as_exact_as_the_largest_asks_for():
+    matrices = with_spectrum([1.0, *[i * 1e-6 for i in range(50)]])
+    pairs = found(matrices, 2, tolerance=1e-3)
+    assert pairs.steps[0, 1] == 1
+    assert pairs.converged.all()
+
+
 def test_a_product_that_is_no_number_is_refused():
     matrices = torch.cat([with_spectrum([1.0, 2.0]), torch.full((1, 2, 2), torch.nan).double()])
-    with pytest.raises(InputError, match=r"second derivatives of image 1 are not finite in torch.f"):
+    with pytest.raises(
+        InputError, match=r"second derivatives of image 1 are not finite in torch.f"
+    ):
         found(matrices, 1)

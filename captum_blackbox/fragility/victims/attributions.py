@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from captum.attr import Attribution
 from torch import Tensor, nn
 
 from captum_blackbox.errors import VictimError
-from captum_blackbox.fragility.victims.gradients import own_leaf
 from captum_blackbox.fragility.victims.victim import Explained, Victim
 from captum_blackbox.shapes import Labels
 
@@ -36,26 +34,18 @@ class GradKwargsVictim(Victim):
         super().__init__(name, network, scored_by)
         self.attribution, self.settings = attribution, dict(settings)
 
-    def explain(
-        self,
-        images: Tensor,
-        target: Labels,
-        extra: tuple[Any, ...] = (),
-        *,
-        create_graph: bool = False,
+    def made(
+        self, images: Tensor, target: Labels, extra: tuple[Any, ...], *, create_graph: bool
     ) -> Explained:
         """Return the maps, bilinearly enlarged where they are smaller than the images."""
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = own_leaf(images, create_graph)
-            maps = self.attribution.attribute(
-                leaf,
-                target=target,
-                additional_forward_args=extra or None,
-                grad_kwargs={"create_graph": create_graph},
-                **self.settings,
-            )
-            maps = at_image_size(maps, leaf, self.name)
-        return Explained(maps if create_graph else maps.detach())
+        maps = self.attribution.attribute(
+            images,
+            target=target,
+            additional_forward_args=extra or None,
+            grad_kwargs={"create_graph": create_graph},
+            **self.settings,
+        )
+        return Explained(at_image_size(maps, images, self.name))
 
 
 def at_image_size(maps: object, images: Tensor, name: str) -> Tensor:

@@ -7,8 +7,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from captum_blackbox.fragility.victims.gradients import own_leaf
-from captum_blackbox.fragility.victims.victim import Explained, LossOfMaps, Victim, gradient_of
+from captum_blackbox.fragility.victims.victim import (
+    Explained,
+    LossOfMaps,
+    Victim,
+    gradient_of,
+    usable,
+)
 from captum_blackbox.shapes import Labels
 
 Sums: TypeAlias = tuple[Tensor, ...]
@@ -36,22 +41,14 @@ class ChunkedVictim(Victim):
     def finished(self, images: Tensor, sums: Sums) -> Tensor:
         """Return the maps from the sums over all parts."""
 
-    def explain(
-        self,
-        images: Tensor,
-        target: Labels,
-        extra: tuple[Any, ...] = (),
-        *,
-        create_graph: bool = False,
+    def made(
+        self, images: Tensor, target: Labels, extra: tuple[Any, ...], *, create_graph: bool
     ) -> Explained:
         """Return the maps; with ``create_graph`` the graphs of all parts are kept."""
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = own_leaf(images, create_graph)
-            sums: Sums | None = None
-            for part in self.parts(leaf, target, extra):
-                sums = _added(sums, _on_graph(part(leaf, create_graph), create_graph))
-            maps = self.finished(leaf, sums or ())
-        return Explained(maps if create_graph else maps.detach())
+        sums: Sums | None = None
+        for part in self.parts(images, target, extra):
+            sums = _added(sums, _on_graph(part(images, create_graph), create_graph))
+        return Explained(self.finished(images, sums or ()))
 
     def direction(
         self, images: Tensor, target: Labels, loss: LossOfMaps, extra: tuple[Any, ...] = ()
@@ -59,7 +56,7 @@ class ChunkedVictim(Victim):
         """Return the gradient of ``loss`` of the maps, in the memory of one part."""
         with torch.inference_mode(False), torch.enable_grad():
             leaf = images.detach().clone().requires_grad_()
-            *parts, last = self.parts(leaf, target, extra)
+            *parts, last = self.parts(leaf, usable(target), tuple(map(usable, extra)))
             sums: Sums | None = None
             for part in parts:
                 sums = _added(sums, _on_graph(part(leaf, False), False))

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_blackbox.fragility.victims.gradients import own_leaf
-from captum_blackbox.fragility.victims.rerouting import Call, Rule, Signal, rerouted_gradient
+from captum_blackbox.fragility.victims.gradients import input_gradient
+from captum_blackbox.fragility.victims.rerouting import Signal, SignalRule, rerouted
 from captum_blackbox.fragility.victims.settings import baseline_for, repeated
 from captum_blackbox.fragility.victims.victim import Explained, Victim
 from captum_blackbox.shapes import Labels
@@ -23,7 +23,8 @@ class DeepLiftVictim(Victim):
     :math:`|\Delta z| < \epsilon`. As in Captum that are the modules ReLU, LeakyReLU, ELU, Sigmoid,
     Tanh and Softplus; max pooling and softmax have rules of their own, everything else sends its
     gradient. It equals Captum's value, image by image: Captum's own softmax rule and its fallback
-    under max pooling mix the images of a batch.
+    under max pooling mix the images of a batch. Also as in Captum, the rule of max pooling counts
+    for little behind an activation, which goes by what arrived before that rule.
 
     Args:
         name: Of the explanation.
@@ -50,95 +51,93 @@ class DeepLiftVictim(Victim):
         self.baselines, self.eps = baselines, eps
         self.multiply_by_inputs = multiply_by_inputs
 
-    def explain(
-        self,
-        images: Tensor,
-        target: Labels,
-        extra: tuple[Any, ...] = (),
-        *,
-        create_graph: bool = False,
+    def made(
+        self, images: Tensor, target: Labels, extra: tuple[Any, ...], *, create_graph: bool
     ) -> Explained:
         """Return the maps and the scores of the images."""
-        rules: dict[nn.Module, Rule] = {
+        rules: dict[nn.Module, SignalRule] = {
             module: partial(_RULES[type(module)], self.eps)
             for module in self.network.modules()
             if type(module) in _RULES
         }
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = own_leaf(images, create_graph)
-            baseline = baseline_for(leaf, self.baselines)
-            both = torch.cat([leaf, (torch.zeros_like(leaf) + baseline)])
-            multipliers, scores = rerouted_gradient(
-                self.network,
-                self.forward,
-                rules,
-                both,
-                target.repeat(2),
-                repeated(extra, 2),
-                create_graph=create_graph,
-            )
-            maps = multipliers[: len(leaf)]
-            if self.multiply_by_inputs:
-                maps = maps * (leaf - baseline)
-        return Explained(maps if create_graph else maps.detach(), scores[: len(leaf)].detach())
+        baseline = baseline_for(images, self.baselines)
+        both = torch.cat([images, torch.zeros_like(images) + baseline])
+        with rerouted(rules):
+            scores = self.forward(both, *repeated(extra, 2))
+            multipliers = input_gradient(scores, target.repeat(2), both, create_graph=create_graph)
+        maps = multipliers[: len(images)]
+        if self.multiply_by_inputs:
+            maps = maps * (images - baseline)
+        return Explained(maps, scores[: len(images)])
 
 
 class _Differences(NamedTuple):
-    """Between images and baselines, for a batch that holds both; see :func:`_differences`."""
+    """Between images and baselines, each twice, for a batch that holds both.
+
+    Attributes:
+        given: Of the input, 1 where it does not count.
+        made: Of the output.
+        are_small: Where that of the input does not count.
+    """
 
     given: Tensor
     made: Tensor
     are_small: Tensor
 
 
-def _differences(call: Call, eps: float) -> _Differences:
-    given, reference = call.given.chunk(2)
-    made, made_reference = call.made.chunk(2)
-    delta = given - reference
+def _differences(eps: float, given: Tensor, made: Tensor) -> _Differences:
+    delta = _between(given)
     are_small = delta.abs() < eps
-    # 1 where the difference does not count, so that no derivative of a division by 0 is taken.
+    # No derivative of a division by 0 is taken.
     safe = torch.where(are_small, torch.ones_like(delta), delta)
-    return _Differences(_twice(safe), _twice(made - made_reference), _twice(are_small))
+    return _Differences(safe, _between(made), are_small)
+
+
+def _between(both: Tensor) -> Tensor:
+    image, baseline = both.chunk(2)
+    return _twice(image - baseline)
 
 
 def _twice(half: Tensor) -> Tensor:
     return torch.cat([half, half])
 
 
-def _rescale(eps: float, call: Call, create_graph: bool) -> Signal:
-    change = _differences(call, eps)
-    factor = torch.where(
-        change.are_small, call.slope(create_graph=create_graph), change.made / change.given
-    )
-    if not create_graph:
-        factor = factor.detach()
-    return lambda arriving: arriving * factor
+def _rescale(eps: float, _module: nn.Module, given: Tensor, made: Tensor) -> Signal:
+    change = _differences(eps, given, made)
 
-
-def _softmax(eps: float, call: Call, _create_graph: bool) -> Signal:
-    """Less the mean over the classes of image and baseline, as Captum does for a single image."""
-    change = _differences(call, eps)
-
-    def signal(arriving: Tensor) -> Tensor:
-        going = torch.where(
-            change.are_small, call.vjp(arriving), arriving * change.made / change.given
-        )
-        first, second = going.flatten(1).chunk(2)
-        mean = torch.cat([first, second], 1).mean(1)
-        return going - _twice(mean).view(-1, *[1] * (going.dim() - 1))
+    def signal(going: Tensor, arriving: Tensor) -> Tensor:
+        return torch.where(change.are_small, going, arriving * change.made / change.given)
 
     return signal
 
 
-def _max_pool(eps: float, pool: Callable[..., Any], call: Call, _create_graph: bool) -> Signal:
+def _softmax(eps: float, module: nn.Module, given: Tensor, made: Tensor) -> Signal:
+    """Less the mean over the classes of image and baseline, as Captum does for a single image."""
+    rescale = _rescale(eps, module, given, made)
+
+    def signal(going: Tensor, arriving: Tensor) -> Tensor:
+        sent = rescale(going, arriving)
+        mean = torch.cat(sent.flatten(1).chunk(2), 1).mean(1)
+        return sent - _twice(mean).view(-1, *[1] * (sent.dim() - 1))
+
+    return signal
+
+
+def _max_pool(
+    pool: Callable[..., Any],
+    eps: float,
+    module: Any,  # noqa: ANN401 - its settings are not typed
+    given: Tensor,
+    made: Tensor,
+) -> Signal:
     """Share what a window changed between the places of its maximum in image and baseline."""
-    module: Any = call.module
-    change = _differences(call, eps)
-    made, reference = call.made.chunk(2)
-    largest = torch.maximum(made, reference)
-    shares = torch.cat([largest - reference, made - largest])
+    change = _differences(eps, given, made)
+    image, baseline = made.chunk(2)
+    largest = torch.maximum(image, baseline)
+    shares = torch.cat([largest - baseline, image - largest])
+    size = given.shape
     _, places = pool(
-        call.given.detach(),
+        given.detach(),
         module.kernel_size,
         module.stride,
         module.padding,
@@ -147,23 +146,21 @@ def _max_pool(eps: float, pool: Callable[..., Any], call: Call, _create_graph: b
         return_indices=True,
     )
 
-    def signal(arriving: Tensor) -> Tensor:
-        first, second = _put_back(arriving * shares, places, call.given.shape).chunk(2)
-        return torch.where(
-            change.are_small, call.vjp(arriving), _twice(first + second) / change.given
-        )
+    def signal(going: Tensor, arriving: Tensor) -> Tensor:
+        first, second = _put_back(arriving * shares, places, size).chunk(2)
+        return torch.where(change.are_small, going, _twice(first + second) / change.given)
 
     return signal
 
 
-def _put_back(values: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
+def _put_back(values: Tensor, places: Tensor, size: torch.Size) -> Tensor:
     """Return the values at their places; of several for one place the last, as unpooling does."""
     flat = places.flatten(2)
     numbers = torch.arange(flat.shape[2], device=flat.device).expand_as(flat)
-    last = torch.full((*shape[:2], shape[2:].numel()), -1, device=flat.device)
+    last = torch.full((*size[:2], size[2:].numel()), -1, device=flat.device)
     last = last.scatter_reduce(2, flat, numbers, "amax")
     back = values.flatten(2).gather(2, last.clamp(min=0)) * (last >= 0)
-    return back.view(shape)
+    return back.view(size)
 
 
 _RULES: Mapping[type[nn.Module], Callable[..., Signal]] = {
@@ -171,9 +168,9 @@ _RULES: Mapping[type[nn.Module], Callable[..., Signal]] = {
         [nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus],
         _rescale,
     ),
-    nn.MaxPool1d: lambda eps, *call: _max_pool(eps, F.max_pool1d, *call),
-    nn.MaxPool2d: lambda eps, *call: _max_pool(eps, F.max_pool2d, *call),
-    nn.MaxPool3d: lambda eps, *call: _max_pool(eps, F.max_pool3d, *call),
+    nn.MaxPool1d: partial(_max_pool, F.max_pool1d),
+    nn.MaxPool2d: partial(_max_pool, F.max_pool2d),
+    nn.MaxPool3d: partial(_max_pool, F.max_pool3d),
     nn.Softmax: _softmax,
 }
 """The modules that have a rule in Captum, which are told by their exact type."""

@@ -3,11 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from captum_blackbox.fragility.victims.attributions import at_image_size
-from captum_blackbox.fragility.victims.gradients import own_leaf
 from captum_blackbox.fragility.victims.victim import Explained, Victim
 from captum_blackbox.shapes import Labels
 
@@ -32,17 +30,14 @@ class FunctionVictim(Victim):
         super().__init__(name, network)
         self.function, self.settings = function, dict(settings)
 
-    def explain(
+    def made(
         self,
         images: Tensor,
         target: Labels,
-        extra: tuple[Any, ...] = (),
+        extra: tuple[Any, ...],
         *,
-        create_graph: bool = False,
+        create_graph: bool,  # noqa: ARG002 - the function decides
     ) -> Explained:
         """Return what the function returns."""
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = own_leaf(images, create_graph)
-            maps = self.function(self.network, leaf, target, *extra, **self.settings)
-            maps = at_image_size(maps, leaf, self.name)
-        return Explained(maps if create_graph else maps.detach())
+        maps = self.function(self.network, images, target, *extra, **self.settings)
+        return Explained(at_image_size(maps, images, self.name))

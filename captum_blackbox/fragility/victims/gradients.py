@@ -18,7 +18,7 @@ class GradientVictim(Victim):
         name: Of the explanation.
         network: The module explained.
         forward: Images → scores.
-        made: Images and gradient → maps.
+        map_of: Images and gradient → maps.
     """
 
     def __init__(
@@ -26,33 +26,18 @@ class GradientVictim(Victim):
         name: str,
         network: nn.Module,
         forward: Callable[..., Tensor],
-        made: Callable[[Tensor, Tensor], Tensor],
+        map_of: Callable[[Tensor, Tensor], Tensor],
     ) -> None:
         super().__init__(name, network, forward)
-        self.made = made
+        self.map_of = map_of
 
-    def explain(
-        self,
-        images: Tensor,
-        target: Labels,
-        extra: tuple[Any, ...] = (),
-        *,
-        create_graph: bool = False,
+    def made(
+        self, images: Tensor, target: Labels, extra: tuple[Any, ...], *, create_graph: bool
     ) -> Explained:
         """Return the maps by one forward and one backward pass, and the scores."""
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = own_leaf(images, create_graph)
-            scores = self.forward(leaf, *extra)
-            gradient = input_gradient(scores, target, leaf, create_graph=create_graph)
-            maps = self.made(leaf, gradient)
-        return Explained(maps if create_graph else maps.detach(), scores.detach())
-
-
-def own_leaf(images: Tensor, create_graph: bool) -> Tensor:
-    """Return images that require gradients: themselves if the graph goes on, else a copy."""
-    if create_graph and images.requires_grad:
-        return images
-    return images.detach().clone().requires_grad_()
+        scores = self.forward(images, *extra)
+        gradient = input_gradient(scores, target, images, create_graph=create_graph)
+        return Explained(self.map_of(images, gradient), scores)
 
 
 def input_gradient(

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
-from captum_blackbox.fragility.victims.gradients import own_leaf
-from captum_blackbox.fragility.victims.rerouting import Call, Rule, Signal, rerouted_gradient
+from captum_blackbox.fragility.victims.gradients import input_gradient
+from captum_blackbox.fragility.victims.rerouting import Signal, SignalRule, rerouted
 from captum_blackbox.fragility.victims.victim import Explained, Victim
 from captum_blackbox.shapes import Labels
 
@@ -24,26 +23,21 @@ class GuidedVictim(Victim):
         rule: :func:`guided` or :func:`deconvolved`.
     """
 
-    def __init__(self, name: str, network: nn.Module, rule: Rule) -> None:
+    def __init__(self, name: str, network: nn.Module, rule: SignalRule) -> None:
         super().__init__(name, network)
         self.rule = rule
 
-    def explain(
-        self,
-        images: Tensor,
-        target: Labels,
-        extra: tuple[Any, ...] = (),
-        *,
-        create_graph: bool = False,
+    def made(
+        self, images: Tensor, target: Labels, extra: tuple[Any, ...], *, create_graph: bool
     ) -> Explained:
         """Return the maps and the scores."""
-        rules = {each: self.rule for each in self.network.modules() if isinstance(each, nn.ReLU)}
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = own_leaf(images, create_graph)
-            maps, scores = rerouted_gradient(
-                self.network, self.forward, rules, leaf, target, extra, create_graph=create_graph
-            )
-        return Explained(maps if create_graph else maps.detach(), scores.detach())
+        rules: dict[nn.Module, SignalRule] = {
+            each: self.rule for each in self.network.modules() if isinstance(each, nn.ReLU)
+        }
+        with rerouted(rules):
+            scores = self.forward(images, *extra)
+            maps = input_gradient(scores, target, images, create_graph=create_graph)
+        return Explained(maps, scores)
 
 
 class GuidedGradCamVictim(GuidedVictim):
@@ -71,39 +65,31 @@ class GuidedGradCamVictim(GuidedVictim):
         self.interpolate_mode = interpolate_mode
         self.attribute_to_layer_input = attribute_to_layer_input
 
-    def explain(
-        self,
-        images: Tensor,
-        target: Labels,
-        extra: tuple[Any, ...] = (),
-        *,
-        create_graph: bool = False,
+    def made(
+        self, images: Tensor, target: Labels, extra: tuple[Any, ...], *, create_graph: bool
     ) -> Explained:
         """Return the maps and the scores."""
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = own_leaf(images, create_graph)
-            guided_maps, scores = super().explain(leaf, target, extra, create_graph=create_graph)
-            layer_maps = self.grad_cam.attribute(
-                leaf,
-                target=target,
-                additional_forward_args=extra or None,
-                attribute_to_layer_input=self.attribute_to_layer_input,
-                relu_attributions=True,
-                grad_kwargs={"create_graph": create_graph},
-            )
-            size = tuple(leaf.shape[2:])
-            maps = guided_maps * LayerAttribution.interpolate(
-                layer_maps, size, interpolate_mode=self.interpolate_mode
-            )
-        return Explained(maps if create_graph else maps.detach(), scores)
+        guided_maps, scores = super().made(images, target, extra, create_graph=create_graph)
+        layer_maps = self.grad_cam.attribute(
+            images,
+            target=target,
+            additional_forward_args=extra or None,
+            attribute_to_layer_input=self.attribute_to_layer_input,
+            relu_attributions=True,
+            grad_kwargs={"create_graph": create_graph},
+        )
+        size = tuple(images.shape[2:])
+        maps = guided_maps * LayerAttribution.interpolate(
+            layer_maps, size, interpolate_mode=self.interpolate_mode
+        )
+        return Explained(maps, scores)
 
 
-def guided(call: Call, create_graph: bool) -> Signal:
+def guided(_module: nn.Module, _given: Tensor, _made: Tensor) -> Signal:
     """Send on the positive part of the gradient."""
-    slope = call.slope(create_graph=create_graph)
-    return lambda arriving: F.relu(arriving * slope)
+    return lambda going, _arriving: F.relu(going)
 
 
-def deconvolved(_call: Call, _create_graph: bool) -> Signal:
+def deconvolved(_module: nn.Module, _given: Tensor, _made: Tensor) -> Signal:
     """Send on the positive part of what arrives, whether the unit was active or not."""
-    return F.relu
+    return lambda _going, arriving: F.relu(arriving)

@@ -126,12 +126,14 @@ def _builder_of(attribution: Any) -> Callable[..., Victim] | None:  # noqa: ANN4
 
     A class derived from one of Captum's counts as that one as long as it explains as that does.
     """
-    kind = type(attribution)
-    for each, builder in BUILDERS.items():
-        if isinstance(attribution, each) and kind.attribute is each.attribute:
+    attribute = getattr(type(attribution), "attribute", None)
+    if attribute is None:  # Captum's base classes only declare it
+        return None
+    for kind, builder in BUILDERS.items():
+        if isinstance(attribution, kind) and attribute is kind.attribute:
             return builder
-    is_of_captum = kind.attribute.__module__.startswith("captum.")
-    takes = "grad_kwargs" in inspect.signature(kind.attribute).parameters
+    is_of_captum = attribute.__module__.startswith("captum.")
+    takes = "grad_kwargs" in inspect.signature(attribute).parameters
     return _with_grad_kwargs if takes and not is_of_captum else None
 
 
@@ -153,7 +155,7 @@ def _function(
     given: Mapping[str, Any],
     name: str | None,
 ) -> Victim:
-    name = name or getattr(function, "__name__", type(function).__name__)
+    name = name or str(getattr(function, "__name__", type(function).__name__))
     if not isinstance(model, nn.Module):
         raise InputError(
             f"{name} is a function (model, inputs, target); pass the module it explains as model="
@@ -248,7 +250,7 @@ def _with_grad_kwargs(asked: _Asked) -> Victim:
     return GradKwargsVictim(asked.name, asked.network, asked.attribution, asked.given, scored_by)
 
 
-BUILDERS: Mapping[type, Callable[..., Victim]] = {
+BUILDERS: Mapping[Any, Callable[..., Victim]] = {
     captum.Saliency: _saliency,
     captum.InputXGradient: _input_x_gradient,
     captum.IntegratedGradients: _integrated_gradients,
@@ -260,8 +262,5 @@ BUILDERS: Mapping[type, Callable[..., Victim]] = {
     captum.LayerGradCam: _with_grad_kwargs,
     captum.LayerGradientXActivation: _with_grad_kwargs,
     captum.InternalInfluence: _with_grad_kwargs,
-    captum.LayerIntegratedGradients: _with_grad_kwargs,
-    captum.LayerConductance: _with_grad_kwargs,
-    captum.LayerDeepLift: _with_grad_kwargs,
 }
 """Captum's class → what makes a victim of an instance."""

@@ -17,7 +17,10 @@ _RANDOM = (
     "method with one baseline (IntegratedGradients, DeepLift)"
 )
 _NEURON = "it explains a neuron and not a class"
-_LAYER = "its map of a layer is made without keeping the graph to the image"
+_LAYER = (
+    "it takes grad_kwargs, but loses a part of the graph between its layer and the image, so that "
+    "the derivative is wrong"
+)
 _TEXT = "it explains generated text"
 _BASE = "it is a base class that explains nothing by itself"
 
@@ -65,6 +68,9 @@ _REASONS: dict[type[Attribution], str] = {
         ],
         _NEURON,
     ),
+    **dict.fromkeys(
+        [captum.LayerIntegratedGradients, captum.LayerConductance, captum.LayerDeepLift], _LAYER
+    ),
     captum.LayerActivation: "what a layer puts out is no explanation of a class",
     captum.DataLoaderAttribution: "it explains a whole data set",
     **dict.fromkeys(
@@ -85,7 +91,8 @@ def reason_to_refuse(attribution: Attribution) -> str:
     """Return what to tell a user about an attribution that cannot be attacked."""
     kind = type(attribution)
     known = next((why_refused(each) for each in kind.__mro__ if each in _REASONS), _BASE)
-    if known is _BASE or not kind.attribute.__module__.startswith("captum."):
+    attribute = getattr(kind, "attribute", None)
+    if attribute is not None and not attribute.__module__.startswith("captum."):
         known = "its attribute() is not Captum's and takes no grad_kwargs to keep the graph with"
     return f"{kind.__name__} cannot be attacked by its gradient: {known}; {_REMEDY}"
 

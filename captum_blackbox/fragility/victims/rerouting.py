@@ -1,189 +1,85 @@
-"""Gradients whose backward pass is changed at some modules, and their true derivative."""
+"""Gradients whose backward pass is changed at some modules, which keep their true derivative."""
 
-from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from captum_blackbox.errors import VictimError
-from captum_blackbox.fragility.victims.gradients import input_gradient
-from captum_blackbox.hooks import OutputHook, on_output, out_of_place
-from captum_blackbox.shapes import Labels
+from captum_blackbox.errors import LayerError
+from captum_blackbox.hooks import on_gradient, on_input, on_output
 
-Signal: TypeAlias = Callable[[Tensor], Tensor]
-"""What arrives at the output of a module → what goes on from its input."""
+Signal: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""The gradient at the input of a module, and what arrives at its output → what goes on instead."""
 
-
-class Call(NamedTuple):
-    """What a module got and gave in one forward pass, hanging on the images."""
-
-    module: nn.Module
-    given: Tensor
-    made: Tensor
-
-    def vjp(self, arriving: Tensor) -> Tensor:
-        """Return what the gradient would send on; differentiable where a graph is being made."""
-        (going,) = torch.autograd.grad(
-            self.made,
-            self.given,
-            arriving,
-            create_graph=torch.is_grad_enabled(),
-            retain_graph=True,
-        )
-        return going
-
-    def slope(self, create_graph: bool) -> Tensor:
-        """Return the derivative, of a module that acts on each number by itself."""
-        (slope,) = torch.autograd.grad(
-            self.made,
-            self.given,
-            torch.ones_like(self.made),
-            create_graph=create_graph,
-            retain_graph=True,
-        )
-        return slope
-
-
-Rule: TypeAlias = Callable[[Call, bool], Signal]
-"""A call, and whether its signal will be differentiated → what replaces its backward pass."""
-
-
-def rerouted_gradient(
-    network: nn.Module,
-    forward: Callable[..., Tensor],
-    rules: Mapping[nn.Module, Rule],
-    images: Tensor,
-    target: Labels,
-    extra: tuple[Any, ...],
-    *,
-    create_graph: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return the gradient of the explained scores by changed rules, and the scores.
-
-    A rule depends on the images by what its module got and gave. One graph cannot hold both that
-    dependence, which needs the true derivatives, and the changed backward pass. So with
-    ``create_graph`` the network runs twice: a first time as it is; a second time on a copy of the
-    images, where each ruled module puts out what it did the first time, on the graph of the first
-    run, and sends to its input what the rule says. The gradient in the copy is the map, and the
-    copy is left out when the map is differentiated.
-
-    Args:
-        network: Whose modules have rules.
-        forward: Images → scores, by way of ``network``.
-        rules: Module → rule.
-        images: ``(N, …)``, requiring gradients.
-        target: ``(N,)``.
-        extra: Passed to the network after the images.
-        create_graph: Whether the result will be differentiated.
-
-    Raises:
-        VictimError: Something overwrites what a ruled module got.
-    """
-    with out_of_place(network):
-        if not create_graph:
-            with _hooked(rules, lambda call: _replaced(call, rules, create_graph=False)):
-                scores = forward(images, *extra)
-            return input_gradient(scores, target, images, create_graph=False), scores
-        calls, scores, copy = _recorded(forward, rules, images, extra)
-        own = images.detach().clone().requires_grad_()
-
-        def again(call: Call) -> Tensor:
-            return _replaced(
-                call, rules, create_graph=True, first=calls[call.module].popleft(), copy=copy
-            )
-
-        with _hooked(rules, again):
-            changed = forward(_Entered.apply(own, images), *extra)
-        return input_gradient(changed, target, own, create_graph=True), scores
-
-
-def _recorded(
-    forward: Callable[..., Tensor],
-    rules: Mapping[nn.Module, Rule],
-    images: Tensor,
-    extra: tuple[Any, ...],
-) -> tuple[dict[nn.Module, deque[Call]], Tensor, bool]:
-    """Run the network as it is; copy what modules put out only if something overwrites it."""
-    for copy in (False, True):
-        calls: dict[nn.Module, deque[Call]] = defaultdict(deque)
-        versions: list[tuple[Call, int, int]] = []
-
-        def record(call: Call) -> Tensor | None:
-            calls[call.module].append(call)  # noqa: B023 - called within the iteration
-            versions.append((call, *_versions(call)))  # noqa: B023
-            return call.made.clone() if copy else None  # noqa: B023
-
-        with _hooked(rules, record):
-            scores = forward(images, *extra)
-        changed = [call for call, *kept in versions if kept != [*_versions(call)]]
-        if not changed:
-            return calls, scores, copy
-    raise VictimError(
-        f"the network overwrites what {changed[0].module} got, so that its rule has nothing to go "
-        "by; make the operation after it write to new memory"
-    )
-
-
-def _versions(call: Call) -> tuple[int, int]:
-    return call.given._version, call.made._version  # noqa: SLF001 - autograd counts writes here
-
-
-def _replaced(
-    call: Call,
-    rules: Mapping[nn.Module, Rule],
-    *,
-    create_graph: bool,
-    first: Call | None = None,
-    copy: bool = False,
-) -> Tensor:
-    """Return the output of a module with the backward pass of its rule."""
-    source = first or call
-    signal = rules[call.module](source, create_graph)
-    made = source.made if create_graph else source.made.detach()
-    replaced: Tensor = _Rerouted.apply(call.given, made.clone() if copy else made, signal)
-    return replaced
+SignalRule: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Signal]
+"""Module, its input and output → the signal of this call."""
 
 
 @contextmanager
-def _hooked(
-    rules: Mapping[nn.Module, Rule], of_call: Callable[[Call], Tensor | None]
-) -> Iterator[None]:
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor | None:  # noqa: ANN401
-        if not (torch.is_grad_enabled() and inputs[0].requires_grad):
-            return None
-        return of_call(Call(module, inputs[0], output))
+def rerouted(rules: Mapping[nn.Module, SignalRule]) -> Iterator[None]:
+    """Change what some modules send back while the block runs, forward and backward pass.
 
-    as_hook: OutputHook = hook
+    Rules are asked in the forward pass. What they make of its tensors hangs on the graph, and when
+    the block has ended nothing is changed any more: a gradient that was made in the block with
+    ``create_graph=True`` is differentiated by its true derivative after it.
+
+    As in Captum, the gradient of the *tensor* that a module gets is changed, so also the part that
+    comes from others who got it; and what arrives at an output is what its readers send, before
+    the rule of a reader has changed it.
+
+    Args:
+        rules: Module → rule; a module has one tensor as input and one as output.
+
+    Raises:
+        LayerError: A module gets something else.
+
+    Example:
+        >>> import torch
+        >>> x = torch.tensor([1.0, -1.0], requires_grad=True)
+        >>> module = nn.ReLU()
+        >>> with rerouted({module: lambda *_: lambda going, arriving: arriving}):
+        ...     torch.autograd.grad(module(x).sum(), x)
+        (tensor([1., 1.]),)
+    """
+    routes = _Routes(rules)
     with ExitStack() as handles:
+        handles.callback(routes.remove)
         for module in rules:
-            handles.enter_context(on_output(module, as_hook))
+            handles.enter_context(on_input(module, routes.enter))
+            handles.enter_context(on_output(module, routes.leave))
         yield
 
 
-class _Entered(torch.autograd.Function):
-    """The images on two graphs: of a copy, and of themselves."""
+class _Routes:
+    """The hooks on tensors that change what modules send back."""
 
-    @staticmethod
-    def forward(_ctx: Any, _copy: Tensor, images: Tensor) -> Tensor:  # noqa: ANN401
-        return images.detach().clone()
+    def __init__(self, rules: Mapping[nn.Module, SignalRule]) -> None:
+        self._rules = rules
+        self._given: list[Tensor] = []
+        self._handles: list[RemovableHandle] = []
 
-    @staticmethod
-    def backward(_ctx: Any, arriving: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-        return arriving, arriving
+    def enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> Tensor:
+        if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
+            raise LayerError(
+                f"{module} must be called with one positional tensor to have a rule, got "
+                f"{len(inputs)} positional arguments"
+            )
+        self._given.append(inputs[0])
+        return inputs[0].clone()  # that the module may overwrite
 
+    def leave(self, module: nn.Module, _inputs: object, output: Tensor) -> None:
+        given = self._given.pop()
+        if not output.requires_grad:
+            return
+        signal = self._rules[module](module, given, output)
+        arriving: list[Tensor] = []
+        self._handles.append(on_gradient(output, arriving.append))
+        self._handles.append(
+            on_gradient(given, lambda going: signal(going, arriving[-1]) if arriving else None)
+        )
 
-class _Rerouted(torch.autograd.Function):
-    """The output of a module, with a signal for its input and the gradient for its first run."""
-
-    @staticmethod
-    def forward(ctx: Any, _given: Tensor, made: Tensor, signal: Signal) -> Tensor:  # noqa: ANN401
-        ctx.signal = signal
-        return made.detach()
-
-    @staticmethod
-    def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        going = ctx.signal(arriving) if ctx.needs_input_grad[0] else None
-        return going, (arriving if ctx.needs_input_grad[1] else None), None
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()

@@ -37,7 +37,8 @@ class NoiseTunnelVictim(ChunkedVictim):
         stdevs = settings["stdevs"]
         self.stdev = stdevs[0] if isinstance(stdevs, tuple) and len(stdevs) == 1 else stdevs
         self.inner, self.kind = inner, settings["nt_type"]
-        self.samples, at_once = settings["nt_samples"], settings["nt_samples_batch_size"]
+        self.samples: int = settings["nt_samples"]
+        at_once: int | None = settings["nt_samples_batch_size"]
         self.at_once = self.samples if at_once is None else at_once
         if not isinstance(self.stdev, float) or self.stdev < 0:
             raise InputError(f"stdevs is a float of at least 0, got {stdevs!r}")
@@ -61,7 +62,8 @@ class NoiseTunnelVictim(ChunkedVictim):
         generator = torch.Generator().manual_seed(_SEED)
         shape = (self.samples, *images.shape[1:])
         normal = torch.randn(shape, generator=generator, dtype=torch.float32)
-        return (self.stdev * normal).to(images)
+        noise: Tensor = self.stdev * normal
+        return noise.to(images)
 
     def parts(self, images: Tensor, target: Labels, extra: tuple[Any, ...]) -> Sequence[Part]:
         """Return groups of at most ``nt_samples_batch_size`` samples."""
@@ -92,7 +94,7 @@ class NoiseTunnelVictim(ChunkedVictim):
         squares = maps.square().sum(1)
         return (squares,) if self.kind == "smoothgrad_sq" else (squares, maps.sum(1))
 
-    def finished(self, images: Tensor, sums: Sums) -> Tensor:
+    def finished(self, _images: Tensor, sums: Sums) -> Tensor:
         """Return the statistic over all samples."""
-        means = [each / self.samples for each in sums]
-        return means[0] if self.kind != "vargrad" else means[0] - means[1].square()
+        mean = sums[0] / self.samples
+        return mean if len(sums) == 1 else mean - (sums[1] / self.samples).square()

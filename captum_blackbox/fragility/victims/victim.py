@@ -51,6 +51,11 @@ class Victim(ABC):
         self.forward: Callable[..., Tensor] = network if forward is None else forward
 
     @abstractmethod
+    def made(
+        self, images: Tensor, target: Labels, extra: tuple[Any, ...], *, create_graph: bool
+    ) -> Explained:
+        """Return maps of images that require gradients, with the graph if asked to keep it."""
+
     def explain(
         self,
         images: Tensor,
@@ -69,6 +74,16 @@ class Victim(ABC):
             create_graph: Whether the maps will be differentiated. Without it the value is the
                 same, detached.
         """
+        with torch.inference_mode(False), torch.enable_grad():
+            keep = create_graph and images.requires_grad
+            leaf = images if keep else images.detach().clone().requires_grad_()
+            # What was made in inference mode cannot be kept for a backward pass.
+            maps, scores = self.made(
+                leaf, usable(target), tuple(map(usable, extra)), create_graph=create_graph
+            )
+        return Explained(
+            maps if create_graph else maps.detach(), None if scores is None else scores.detach()
+        )
 
     def scores(self, images: Tensor, extra: tuple[Any, ...] = ()) -> Tensor:
         """Return the scores ``(N, classes)`` that decide which label an image has, detached."""
@@ -118,3 +133,9 @@ def gradient_of(values: Tensor, leaf: Tensor) -> Tensor:
     """Return the gradient of the sum of ``values``; 0 where they are constant in ``leaf``."""
     (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
     return torch.zeros_like(leaf) if gradient is None else gradient.detach()
+
+
+def usable(argument: Any) -> Any:  # noqa: ANN401 - further arguments are anything
+    """Return what can be kept for a backward pass: a copy of what was made in inference mode."""
+    is_inference = isinstance(argument, Tensor) and argument.is_inference()
+    return argument.clone() if is_inference else argument

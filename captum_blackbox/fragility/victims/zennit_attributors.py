@@ -10,7 +10,6 @@ from torch import Tensor
 
 from captum_blackbox._compat import zennit_default_output, zennit_noise
 from captum_blackbox.errors import InputError, VictimError
-from captum_blackbox.fragility.victims.gradients import own_leaf
 from captum_blackbox.fragility.victims.victim import Explained, LossOfMaps, Victim, gradient_of
 from captum_blackbox.shapes import Labels
 
@@ -41,15 +40,15 @@ class ZennitVictim(Victim):
         self.attributor = attributor
         self._noise = zennit_noise(attributor)
 
-    def explain(
+    def made(
         self,
         images: Tensor,
         target: Labels,
-        extra: tuple[Any, ...] = (),
+        extra: tuple[Any, ...],
         *,
-        create_graph: bool = False,
+        create_graph: bool,  # noqa: ARG002 - Zennit always keeps it
     ) -> Explained:
-        """Return the maps, and the scores unless noise was added.
+        """Return the maps and the scores.
 
         Canonizers change weights while a composite is registered: to differentiate the maps with
         such a composite use :meth:`direction`, which keeps it registered.
@@ -59,20 +58,20 @@ class ZennitVictim(Victim):
         """
         if extra:
             raise InputError("Zennit's attributors pass one input to the network, and no more")
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = own_leaf(images, create_graph)
 
-            def output(scores: Tensor) -> Tensor:
-                return F.one_hot(target, scores.shape[1]).to(scores)
-
-            sent = output if zennit_default_output(self.attributor) else None
-            if self._noise is None:
-                scores, maps = self.attributor(leaf, sent)
+        def output(scores: Tensor) -> Tensor:
+            if zennit_default_output(self.attributor):
+                sent = F.one_hot(target, scores.shape[1]).to(scores)
             else:
-                scores, maps = None, self._mean_of_noisy(leaf, sent)
-        if scores is not None:
-            scores = scores.detach()
-        return Explained(maps if create_graph else maps.detach(), scores)
+                sent = self.attributor.attr_output_fn(scores)
+            # Zennit keeps the graph of a rule only if what arrives requires gradients.
+            return sent if sent.requires_grad else sent.detach().requires_grad_()
+
+        if self._noise is None:
+            scores, maps = self.attributor(images, output)
+        else:
+            scores, maps = self._mean_of_noisy(images, output)
+        return Explained(maps, scores)
 
     def direction(
         self, images: Tensor, target: Labels, loss: LossOfMaps, extra: tuple[Any, ...] = ()
@@ -99,20 +98,20 @@ class ZennitVictim(Victim):
             with composite.inactive():
                 return gradient_of(value, leaf)
 
-    def _mean_of_noisy(self, images: Tensor, sent: Callable[[Tensor], Tensor] | None) -> Tensor:
-        """Return SmoothGrad as Zennit has it: the last of its passes is without noise."""
+    def _mean_of_noisy(
+        self, images: Tensor, output: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the scores and SmoothGrad as Zennit has it: its last pass is without noise."""
         level, passes = self._noise or (0.0, 1)
         spread = level * (images.amax((1, 2, 3), True) - images.amin((1, 2, 3), True))
         generator = torch.Generator().manual_seed(_SEED)
-        send = sent or self.attributor.attr_output_fn
-        context = nullcontext() if self._is_registered() else self.attributor
-        total = torch.zeros_like(images)
-        with context:
-            for _ in range(passes - 1):
-                noise = torch.randn(images.shape[1:], generator=generator).to(images)
-                total = total + self.attributor.grad(images + noise * spread, send)[1]
-            return (total + self.attributor.grad(images * 1, send)[1]) / passes
-
-    def _is_registered(self) -> bool:
         composite = self.attributor.composite
-        return composite is None or bool(composite.handles)
+        is_registered = composite is None or bool(composite.handles)
+        total = torch.zeros_like(images)
+        with nullcontext() if is_registered else self.attributor:
+            for number in range(passes):
+                noise = torch.randn(images.shape[1:], generator=generator).to(images)
+                noisy = images + noise * spread * (number < passes - 1)
+                scores, maps = self.attributor.grad(noisy, output)
+                total = total + maps / passes
+        return scores, total

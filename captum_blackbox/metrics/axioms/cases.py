@@ -64,4 +64,6 @@ def case(
         scores = model(inputs)
     if target is None:
         return Case(model, inputs, scores.argmax(1), data)
-    return Case(model, inputs, class_targets(target, *scores.shape, scores.device), data)
+    return Case(
+        model, inputs, class_targets(target, len(scores), scores.shape[1], scores.device), data
+    )

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_blackbox.errors import InputError, check_choice
+from captum_blackbox.metrics.axioms.cases import case
 from captum_blackbox.metrics.axioms.class_sensitivity import class_sensitivity
 from captum_blackbox.metrics.axioms.completeness import completeness
 from captum_blackbox.metrics.axioms.dummy import dummy
@@ -73,7 +74,9 @@ def check_axioms(
         One result for each axiom. An error that the explainer raises is a result as well.
 
     Raises:
-        InputError: An axiom is unknown, or a check does not take an option.
+        InputError: An axiom is unknown, a check does not take an option, or a model came without
+            images.
+        TargetError: The target is no class of the model.
 
     Example:
         >>> from captum.attr import Saliency
@@ -86,19 +89,20 @@ def check_axioms(
     for each in [*wanted, *chosen]:
         check_choice("an axiom", each, list(AXIOMS))
     given = {"model": model, "inputs": inputs, "target": target}
+    given = {key: value for key, value in given.items() if value is not None}
+    if given:
+        case(model, inputs, target, seed)  # what is wrong with them is no result
     results = []
     for each in wanted:
         settings = {"seed": seed, **chosen.get(each, {})}
-        if model is not None and each not in _BUILT_ON_PURPOSE:
+        if each not in _BUILT_ON_PURPOSE:
             known = inspect.signature(AXIOMS[each]).parameters
             settings = {**{k: v for k, v in given.items() if k in known}, **settings}
         results.append(_checked(each, attribution_factory, settings))
     return AxiomTable(name or _name(attribution_factory), tuple(results))
 
 
-def _checked(
-    axiom: str, factory: AttributionFactory, settings: Mapping[str, Any]
-) -> AxiomResult:
+def _checked(axiom: str, factory: AttributionFactory, settings: Mapping[str, Any]) -> AxiomResult:
     check = AXIOMS[axiom]
     known = inspect.signature(check).parameters
     unknown = [key for key in settings if key not in known]

@@ -8,7 +8,7 @@ from captum_blackbox.metrics.axioms.explaining import AttributionFactory, explai
 from captum_blackbox.metrics.axioms.resemblance import resemblance
 from captum_blackbox.metrics.axioms.result import AxiomResult, Finding, judged
 
-_UNITS, _COUNT = 16, 8
+_UNITS, _COUNT = 32, 8
 
 
 def class_sensitivity(
@@ -16,7 +16,7 @@ def class_sensitivity(
     *,
     model: nn.Module | None = None,
     inputs: Tensor | None = None,
-    tolerance: float = 0.5,
+    tolerance: float = 0.6,
     seed: int = 0,
 ) -> AxiomResult:
     """Check that the most and the least likely class have different maps.

@@ -81,9 +81,7 @@ def _check_ignored(on: Case, ignored: Tensor) -> None:
         )
 
 
-def _importance(
-    factory: AttributionFactory, on: Case, ignored: Tensor, seed: int
-) -> Finding:
+def _importance(factory: AttributionFactory, on: Case, ignored: Tensor, seed: int) -> Finding:
     maps = explain(factory, on.model, on.inputs, on.target, data=on.data, seed=seed)
     importance = by_pixel(maps, on.inputs)
     largest = importance.amax((1, 2), keepdim=True)

@@ -63,7 +63,7 @@ def explain(
     with _reproducible(seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         explainer = factory(model, **options)
-        attribute = getattr(explainer, "attribute", explainer)
+        attribute: Any = getattr(explainer, "attribute", explainer)
         maps = attribute(inputs.detach().clone(), target=target)
     if isinstance(maps, tuple) and len(maps) == 1:
         maps = maps[0]

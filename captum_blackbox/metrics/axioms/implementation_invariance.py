@@ -71,8 +71,9 @@ def implementation_invariance(
         details = {name: each.error for name, each in found.items()}
         return Finding(worst.error, worst.reason, worst.example, details)
 
-    return judged("implementation_invariance", "share of the largest importance", tolerance,
-                  measure)
+    return judged(
+        "implementation_invariance", "share of the largest importance", tolerance, measure
+    )
 
 
 def _difference(

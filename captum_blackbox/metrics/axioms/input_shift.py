@@ -62,9 +62,7 @@ def input_shift(
     )
 
 
-def _difference(
-    factory: AttributionFactory, on: Case, shift: float, seed: int
-) -> Finding:
+def _difference(factory: AttributionFactory, on: Case, shift: float, seed: int) -> Finding:
     moved, model = on.inputs + shift, _undoing(on, shift)
     before = explain(factory, on.model, on.inputs, on.target, data=on.data, seed=seed)
     after = explain(factory, model, moved, on.target, data=on.data + shift, seed=seed)

@@ -93,12 +93,12 @@ def _difference(
 
 
 def _mixture(on: Case, classes: tuple[int, int], factors: tuple[float, float]) -> nn.Module:
-    """Return the network with two scores behind it, the mixture and its opposite."""
+    """Return the network with a layer behind it that makes its first score the mixture."""
     with torch.no_grad():
         count = on.model(on.inputs).shape[1]
-        mixing = nn.Linear(count, 2, bias=False)
-        mixing.weight.zero_()
+        mixing = nn.utils.skip_init(nn.Linear, count, count, bias=False)  # draws nothing
+        nn.init.eye_(mixing.weight)
+        mixing.weight[0] = 0
         for index, factor in zip(classes, factors, strict=True):
             mixing.weight[0, index] += factor
-        mixing.weight[1] = -mixing.weight[0]
     return nn.Sequential(on.model, mixing.to(on.inputs)).eval()

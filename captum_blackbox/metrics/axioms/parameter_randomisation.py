@@ -14,7 +14,7 @@ from captum_blackbox.metrics.axioms.resemblance import resemblance
 from captum_blackbox.metrics.axioms.result import AxiomResult, Finding, judged
 from captum_blackbox.shapes import Target
 
-_UNITS, _COUNT = 16, 8
+_UNITS, _COUNT = 32, 8
 
 
 def parameter_randomisation(
@@ -24,7 +24,7 @@ def parameter_randomisation(
     inputs: Tensor | None = None,
     target: Target = None,
     layers: Sequence[str] | None = None,
-    tolerance: float = 0.5,
+    tolerance: float = 0.6,
     seed: int = 0,
 ) -> AxiomResult:
     """Check that random weights give other maps, layer after layer from the scores down.
@@ -78,9 +78,7 @@ def parameter_randomisation(
 
 def _layers(model: nn.Module) -> list[str]:
     """Return the layers with weights of their own, the last one first."""
-    names = [
-        name for name, part in model.named_modules() if list(part.parameters(recurse=False))
-    ]
+    names = [name for name, part in model.named_modules() if list(part.parameters(recurse=False))]
     if not names:
         raise LayerError(f"{type(model).__name__} has no weights to randomise")
     return names[::-1]

@@ -87,9 +87,7 @@ class Finding:
     details: Mapping[str, float] = field(default_factory=dict)
 
 
-def judged(
-    name: str, unit: str, tolerance: float, measure: Callable[[], Finding]
-) -> AxiomResult:
+def judged(name: str, unit: str, tolerance: float, measure: Callable[[], Finding]) -> AxiomResult:
     """Return the result of a measurement, also where the axiom is not applicable."""
     try:
         found = measure()

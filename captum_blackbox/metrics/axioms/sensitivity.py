@@ -1,4 +1,4 @@
-"""Sensitivity: what alone changes the score is important."""
+"""Sensitivity: what alone changes the score has some importance."""
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,9 @@ from captum_blackbox.metrics.axioms.explaining import (
 from captum_blackbox.metrics.axioms.result import AxiomResult, Finding, judged
 from captum_blackbox.shapes import Target
 from captum_blackbox.testing import saturating_network, some_images
+from captum_blackbox.testing.networks import CLASSES
 
-_PIXELS = 12  # tried of each image
+_VALUES = 16  # tried of each image
 _NONE = 1e-9  # of the largest importance: no importance
 _BRIGHT = 2.0
 
@@ -30,23 +31,24 @@ def sensitivity(
     tolerance: float = 1e-6,
     seed: int = 0,
 ) -> AxiomResult:
-    """Check that a pixel which alone changes the score has some importance: sensitivity (a).
+    """Check that a value which alone changes the score has some importance: sensitivity (a).
 
-    Each image fed is the baseline but for one pixel.
+    Each image fed is the baseline but for one channel of one pixel. In a map without channels its
+    pixel is looked at.
 
     Args:
         factory: Model → explainer.
         model: The network; by default a small random one, and one that saturates
             (:func:`~captum_blackbox.testing.saturating_network`).
-        inputs: Images for it, from which the pixels are taken.
+        inputs: Images for it, from which the values are taken.
         target: Class to explain; by default the prediction.
         baseline: One image, black by default.
         tolerance: Share of the largest change.
-        seed: Of network, images and pixels.
+        seed: Of network, images and places.
 
     Returns:
-        The error is the largest change of the score by a pixel without importance, as a share of
-        the largest change by any pixel.
+        The error is the largest change of the score by a value without importance, as a share of
+        the largest change by any.
 
     References:
         Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017, sec. 2.1.
@@ -60,6 +62,7 @@ def sensitivity(
     def measure() -> Finding:
         cases = [case(model, inputs, target, seed)]
         if model is None:
+            cases = [case(None, inputs, list(range(CLASSES)), seed, count=CLASSES)]
             bright = torch.full_like(cases[0].inputs[:1], _BRIGHT)
             data = some_images(FITTING, seed + 1).abs()
             classes = torch.zeros(1, dtype=torch.long)
@@ -70,49 +73,54 @@ def sensitivity(
     return judged("sensitivity", "share of the largest change of the score", tolerance, measure)
 
 
-def _unseen(
-    factory: AttributionFactory, on: Case, baseline: Tensor | None, seed: int
-) -> Finding:
-    height, width = on.inputs.shape[2:]
+def _unseen(factory: AttributionFactory, on: Case, baseline: Tensor | None, seed: int) -> Finding:
+    size = on.inputs.shape[1:]
     generator = torch.Generator().manual_seed(seed)
-    places = torch.randperm(height * width, generator=generator)[:_PIXELS].to(on.inputs.device)
+    places = torch.randperm(size.numel(), generator=generator)[:_VALUES].to(on.inputs.device)
     black = torch.zeros_like(on.inputs[:1])
     black = black if baseline is None else black + baseline
-    probes, target = _probes(on, black, places)
+    probes, target, place = _probes(on, black, places)
     before = scores(on.model, black.expand_as(probes), target)
     changes = (scores(on.model, probes, target) - before).abs()
     largest = changes.max()
     if largest == 0:
-        raise NotApplicableError("no single pixel changes the score")
+        raise NotApplicableError("no single value changes the score")
     maps = explain(factory, on.model, probes, target, data=on.data, seed=seed)
-    importance = by_pixel(maps, probes).flatten(1)
+    values = maps if maps.shape == probes.shape else by_pixel(maps, probes)[:, None]
+    importance = values.abs().expand_as(probes).flatten(1)
     rows = torch.arange(len(probes), device=places.device)
-    place = places.repeat(len(on.inputs))
-    own = importance[rows, place] > _NONE * importance.amax(1)
-    unseen = torch.where(own, 0.0, changes / largest)
+    seen = importance[rows, place] > _NONE * importance.amax(1)
+    unseen = torch.where(seen, 0.0, changes / largest)
     worst = int(unseen.argmax())
-    row, column = divmod(int(place[worst]), width)
-    what = "none" if unseen[worst] > 0 else "some, as has every such pixel"
+    channel, row, column = (int(i) for i in torch.unravel_index(place[worst], size))
+    reason = f"each of {int((changes > 0).sum())} values that alone change the score is important"
+    if unseen[worst] > 0:
+        reason = (
+            f"channel {channel} of pixel ({row}, {column}) alone changes the score by "
+            f"{float(changes[worst]):.3g}, and has no importance"
+        )
     return Finding(
         float(unseen[worst]),
-        f"pixel ({row}, {column}) alone changes the score by {float(changes[worst]):.3g}, and has "
-        f"{what} of the importance",
+        reason,
         {
             "model": on.model,
             "image": probes[worst],
             "baseline": black[0],
             "target": int(target[worst]),
-            "pixel": [row, column],
+            "channel_and_pixel": [channel, row, column],
             "map": maps[worst],
         },
     )
 
 
-def _probes(on: Case, black: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the baseline with one pixel of an image each, and the classes to explain."""
-    count, pixels = len(on.inputs), len(places)
-    chosen = torch.zeros(pixels, on.inputs[0, 0].numel(), device=places.device, dtype=torch.bool)
-    chosen[torch.arange(pixels), places] = True
-    chosen = chosen.view(1, pixels, 1, *on.inputs.shape[2:])
-    probes = torch.where(chosen, on.inputs[:, None], black[:, None]).flatten(0, 1)
-    return probes, on.target.repeat_interleave(pixels).view(count * pixels)
+def _probes(on: Case, black: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return baselines with one value of an image, the classes to explain, and the places."""
+    size = on.inputs.shape[1:]
+    chosen = torch.zeros(len(places), size.numel(), device=places.device, dtype=torch.bool)
+    chosen[torch.arange(len(places)), places] = True
+    probes = torch.where(chosen.view(1, -1, *size), on.inputs[:, None], black[:, None])
+    return (
+        probes.flatten(0, 1),
+        on.target.repeat_interleave(len(places)),
+        places.repeat(len(on.inputs)),
+    )

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_blackbox.errors import InputError, ShapeError
-from captum_blackbox.metrics.axioms.cases import Case, case
+from captum_blackbox.metrics.axioms.cases import FITTING, Case, case
 from captum_blackbox.metrics.axioms.explaining import AttributionFactory, by_pixel, explain
 from captum_blackbox.metrics.axioms.result import AxiomResult, Finding, judged
 from captum_blackbox.shapes import Target
@@ -49,11 +49,13 @@ def symmetry(
         >>> symmetry(IntegratedGradients).holds, symmetry(DeepLift).holds
         (True, False)
     """
+    data = inputs
     if (model is None) != (pairs is None):
         raise InputError("a model of your own and the pairs of its pixels come together")
     if model is None or pairs is None:
         model, pairs = symmetric_network(seed)
-        inputs = some_images(4, seed).abs() + 0.5 if inputs is None else inputs
+        if inputs is None:
+            inputs, data = (_bright(count, seed) for count in (4, FITTING))
     if pairs.dim() != 3 or pairs.shape[1:] != (2, 2):
         raise ShapeError(f"expected pairs of pixels (pairs, 2, 2), got {tuple(pairs.shape)}")
     on = case(model, inputs, target, seed)
@@ -61,7 +63,7 @@ def symmetry(
     _check_symmetric(on, first, second)
     equal = on.inputs.clone()
     equal[:, :, second[0], second[1]] = equal[:, :, first[0], first[1]]
-    on = Case(on.model, equal, on.target, on.data)
+    on = Case(on.model, equal, on.target, on.data if data is None else data)
     return judged(
         "symmetry",
         "share of the largest importance",
@@ -70,9 +72,11 @@ def symmetry(
     )
 
 
-def _check_symmetric(
-    on: Case, first: tuple[Tensor, ...], second: tuple[Tensor, ...]
-) -> None:
+def _bright(count: int, seed: int) -> Tensor:
+    return some_images(count, seed).abs() + 0.5
+
+
+def _check_symmetric(on: Case, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> None:
     with torch.no_grad():
         scores = on.model(on.inputs)
         for (a, b), (c, d) in zip(zip(*first, strict=True), zip(*second, strict=True), strict=True):
@@ -87,9 +91,7 @@ def _check_symmetric(
                 )
 
 
-def _difference(
-    factory: AttributionFactory, on: Case, pairs: Tensor, seed: int
-) -> Finding:
+def _difference(factory: AttributionFactory, on: Case, pairs: Tensor, seed: int) -> Finding:
     maps = explain(factory, on.model, on.inputs, on.target, data=on.data, seed=seed)
     by_pixel(maps, on.inputs)  # refuses what is no map of pixels
     by_channel = maps[:, None] if maps.dim() == 3 else maps

@@ -79,10 +79,8 @@ def side_by_side(tables: Iterable[AxiomTable]) -> str:
     """
     rows = list(tables)
     axioms = list(dict.fromkeys(result.name for table in rows for result in table))
-    lines = [
-        f"| method | {' | '.join(name.replace('_', ' ') for name in axioms)} |",
-        f"|---|{':-:|' * len(axioms)}",
-    ]
+    names = ["method", *(name.replace("_", " ") for name in axioms)]
+    lines = [f"| {' | '.join(names)} |", f"|---|{':-:|' * len(axioms)}"]
     for table in rows:
         marks = {result.name: result.mark for result in table}
         cells = [_escaped(table.method), *(marks.get(name, "") for name in axioms)]

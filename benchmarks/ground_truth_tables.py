@@ -1,0 +1,92 @@
+"""The table of planted shortcuts: which methods point at the watermark."""
+
+from collections.abc import Mapping
+from typing import Any
+
+HEADER = (
+    "method",
+    "shortcut: watermark, pointing ↑",
+    "mass ↑",
+    "rank ↑",
+    "object, pointing ↓",
+    "distractor, pointing ↓",
+    "control: watermark, pointing ↓",
+    "object, pointing ↑",
+    "watermark, mass, shortcut − control [95 %]",
+    "reveals the shortcut",
+)
+
+
+def verdict(record: Mapping[str, Any], title: str) -> str:
+    """Return ``"yes"``, ``"partly"`` or ``"no"``.
+
+    Yes: most maps of the shortcut have their maximum on the watermark, and more relevance lies
+    there than for the control, the interval excluding 0. Partly: only the second.
+    """
+    found = record["found"]["shortcut"].get(title, {})
+    difference = record["differences"]["to control"].get(title)
+    if "watermark" not in found or difference is None:
+        return "failed"
+    if difference["mass"]["low"] <= 0:
+        return "no"
+    return "yes" if mean(found["watermark"]["pointing"]) > 0.5 else "partly"
+
+
+def ground_truth(record: Mapping[str, Any]) -> str:
+    """Return the table, the best first, and how to read it."""
+    titles = list(record["found"]["shortcut"])
+    titles.sort(key=lambda title: -_pointing(record, title))
+    rows = [_row(record, title) for title in titles]
+    lines = [HEADER, ["---"] * len(HEADER), *rows]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{table}\n\n{_how_to_read(record)}"
+
+
+def mean(values: list[float]) -> float:
+    """Return the mean."""
+    return sum(values) / len(values)
+
+
+def _pointing(record: Mapping[str, Any], title: str) -> float:
+    found = record["found"]["shortcut"][title]
+    return mean(found["watermark"]["pointing"]) if "watermark" in found else -1.0
+
+
+def _row(record: Mapping[str, Any], title: str) -> list[str]:
+    shortcut, control = (record["found"][name].get(title, {}) for name in ("shortcut", "control"))
+    if "watermark" not in shortcut or "watermark" not in control:
+        return [title, *["–"] * (len(HEADER) - 2), "failed"]
+    mark, change = shortcut["watermark"], record["differences"]["to control"][title]["mass"]
+    numbers = [
+        *(mark[name] for name in ("pointing", "mass", "rank")),
+        shortcut["object"]["pointing"],
+        shortcut["distractor"]["pointing"],
+        control["watermark"]["pointing"],
+        control["object"]["pointing"],
+    ]
+    return [
+        title,
+        *(f"{mean(values):.2f}" for values in numbers),
+        f"{change['mean']:+.2f} [{change['low']:+.2f}, {change['high']:+.2f}]",
+        {"yes": "**yes**"}.get(verdict(record, title), verdict(record, title)),
+    ]
+
+
+def _how_to_read(record: Mapping[str, Any]) -> str:
+    areas, students = record["areas"], record["students"]
+    agreement = ", ".join(
+        f"{kind} {100 * value:.0f} %" for kind, value in students["shortcut"].items()
+    )
+    return (
+        f"{record['settings']['images']} scenes with the watermark on objects that are no keys "
+        f'(SHA-256 `{record["sha256"][:16]}…`). The shortcut answers "key", and without the '
+        "watermark it recognises the object: the watermark is the cause. The control recognises "
+        "the object with and without: the object is the cause. Pointing: share of maps with their "
+        "maximum there; mass: share of the positive relevance; rank: share of as many most "
+        f"relevant pixels as the region has. By chance each is the region's area: watermark "
+        f"{areas['watermark']:.3f}, object {areas['object']:.3f}, distractor "
+        f'{areas["distractor"]:.3f}. "Reveals": the maximum is on the watermark in most maps, '
+        "and more relevance lies there than for the control, the paired bootstrap interval "
+        'excluding 0; "partly": only the second. Students\' agreement with the shortcut on '
+        f"watermarked scenes: {agreement}."
+    )

@@ -1,0 +1,96 @@
+"""An image's numbers do not depend on its batch, nor a user's random numbers on a comparison."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import GradientShap, KernelShap
+from compared import images, maps_of, network, quietly
+
+from captum_blackbox.compare.chance import independently
+from captum_blackbox.compare.context import content_seeds
+
+STOCHASTIC = {
+    "smoothgrad": "smoothgrad",
+    "random": "random",
+    "torch": lambda x, y: torch.rand_like(x),
+    "numpy": lambda x, y: torch.as_tensor(np.random.rand(*x.shape)),  # noqa: NPY002
+    "shap": lambda x, y: GradientShap(MODEL).attribute(x, baselines=0 * x, target=y),
+    "kernel": lambda x, y: KernelShap(MODEL).attribute(
+        x,
+        target=y,
+        feature_mask=torch.arange(4)
+        .view(1, 2, 1, 2)
+        .repeat_interleave(4, 3)
+        .repeat_interleave(8, 2),
+    ),
+}
+MODEL = network().eval()
+MODEL[1].inplace = False
+METRICS = ["deletion", "infidelity", "sensitivity_max", "degradation", "insertion"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_by_one_in_threes_and_in_another_order_is_the_same():
+    one = quietly(MODEL, images(), STOCHASTIC, METRICS, batch_size=1)
+    three = quietly(MODEL, images(), STOCHASTIC, METRICS, batch_size=3)
+    turned = quietly(MODEL, images().flip(0), STOCHASTIC, METRICS, batch_size=2)
+    assert one.failures == () and bool(one.values.isfinite().all())
+    torch.testing.assert_close(one.values, three.values, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(one.values, turned.values.flip(2), rtol=1e-4, atol=1e-7)
+
+
+def test_every_image_has_draws_of_its_own_and_equal_images_the_same():
+    twice = torch.cat([images(2), images(2)])
+    maps, _ = maps_of(MODEL, twice, {"torch": STOCHASTIC["torch"], "random": "random"})
+    for each in maps.values():
+        assert torch.equal(each[:2], each[2:]) and not torch.equal(each[0], each[1])
+
+
+def test_the_seed_decides():
+    once, again, other = (maps_of(MODEL, images(), STOCHASTIC, seed=seed)[0] for seed in (1, 1, 2))
+    for name in STOCHASTIC:
+        assert torch.equal(once[name], again[name]), name
+        assert not torch.equal(once[name], other[name]), name
+
+
+def test_methods_meet_the_same_random_changes():
+    # Two names of one method: whatever a metric draws, it must not tell them apart.
+    found = quietly(MODEL, images(), {"a": "saliency", "b": "saliency"}, METRICS)
+    assert torch.equal(found.values[0], found.values[1])
+
+
+def test_the_users_random_numbers_stay():
+    states = lambda: (
+        torch.get_rng_state().tolist(),
+        random.getstate(),
+        np.random.get_state()[1].tolist(),  # noqa: NPY002
+    )
+    before = states()
+    found = quietly(MODEL, images(), STOCHASTIC, METRICS)
+    assert found.values.isfinite().all()
+    now = states()
+    assert before[0] == now[0] and before[2] == now[2]
+
+
+def test_what_draws_is_called_again_and_only_that_is_kept():
+    calls = []
+
+    def noise(rows):
+        calls.append(list(rows))
+        return torch.rand(len(rows))
+
+    seeds = content_seeds(images(), 0)
+    outcome = independently(noise, [0, 1, 2], seeds, torch.device("cpu"))
+    assert calls == [[0, 1, 2], [0], [1], [2]] and outcome.one_by_one
+    assert [rows for rows, _ in outcome.kept] == [[0], [1], [2]]
+    calls.clear()
+    independently(noise, [0, 1], seeds, torch.device("cpu"), one_by_one=True)
+    assert calls == [[0], [1]]
+
+
+def test_a_drawing_call_that_is_thrown_away_costs_nothing():
+    noisy = lambda x, y: MODEL(x + torch.rand_like(x)).sum(1).view(-1, 1, 1).expand(-1, 8, 8)
+    found = quietly(MODEL, images(), {"noisy": noisy}, ["deletion"], batch_size=3)
+    assert (found.cost("noisy").forward, found.cost("noisy").images) == (3, 3)

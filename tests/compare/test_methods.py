@@ -1,0 +1,167 @@
+"""What may be given as a method goes through unchanged."""
+
+import pytest
+import torch
+from captum.attr import (
+    DeepLift,
+    IntegratedGradients,
+    LayerAttribution,
+    LayerGradCam,
+    NoiseTunnel,
+    Occlusion,
+    Saliency,
+)
+from compared import images, maps_of, network, quietly
+from networks import State
+from torch import nn
+from zennit.attribution import Gradient
+from zennit.composites import EpsilonPlusFlat
+
+from captum_blackbox import RISE, BlackBox, LayerSumGradCAM
+from captum_blackbox.compare import READY
+
+pytestmark = pytest.mark.filterwarnings("ignore:Input Tensor", "ignore:Setting")
+
+TARGETS = torch.tensor([0, 1, 2])
+
+
+@pytest.fixture
+def model():
+    # Captum's hooks and an in-place ReLU: `compare` takes care of that, a direct call does not.
+    made = network().eval()
+    made[1].inplace = False
+    return made
+
+
+def assert_same_maps(model, given, expected):
+    maps, found = maps_of(model, images(), {"it": given}, target=TARGETS)
+    assert found.failures == ()
+    torch.testing.assert_close(maps["it"], expected.detach(), rtol=1e-5, atol=1e-7)
+    assert expected.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", [Saliency, IntegratedGradients, DeepLift])
+def test_classes_of_captum_as_class_object_and_function(model, kind):
+    expected = kind(model).attribute(images(), target=TARGETS)
+    assert_same_maps(model, kind, expected)
+    assert_same_maps(model, kind(model), expected)
+    assert_same_maps(model, lambda model: kind(model), expected)
+    assert_same_maps(model, lambda x, y: kind(model).attribute(x, target=y), expected)
+
+
+def test_layer_maps_are_enlarged(model):
+    small = LayerGradCam(model, model[2]).attribute(images(), target=TARGETS)
+    pooled = nn.functional.avg_pool2d(small, 2)
+    expected = LayerAttribution.interpolate(pooled, (8, 8), "bilinear")
+    by_class = {int(target): pooled[i] for i, target in enumerate(TARGETS)}
+    of = lambda x, y: torch.stack([by_class[int(target)] for target in y])
+    assert_same_maps(model, of, expected)
+    assert_same_maps(model, LayerGradCam(model, model[2]), small)
+
+
+def test_our_own(model):
+    assert_same_maps(model, LayerSumGradCAM, LayerSumGradCAM(model).attribute(images(), TARGETS))
+    rise = RISE(model, masks=20, grid=4)
+    assert_same_maps(model, rise, rise.attribute(images(), TARGETS))
+
+
+def test_zennit_by_composite_class_and_attributor(model):
+    def explained(scores):
+        return nn.functional.one_hot(TARGETS, 3) * scores.detach()
+
+    with Gradient(model, EpsilonPlusFlat()) as attributor:
+        _, expected = attributor(images(), explained)
+    assert_same_maps(model, EpsilonPlusFlat(), expected)
+    assert_same_maps(model, EpsilonPlusFlat, expected)
+    assert_same_maps(model, Gradient(model, EpsilonPlusFlat()), expected)
+    assert_same_maps(model, lambda model: Gradient(model, EpsilonPlusFlat()), expected)
+
+
+def test_every_ready_method_explains_and_leaves_the_model_alone():
+    model, given = network().train(), images()
+    before, copy = State(model), given.clone()
+    maps, found = maps_of(model, given, list(READY), target=TARGETS, data=images(16, seed=5))
+    assert [each for each in found.failures] == []
+    assert State(model).differences(before) == [] and torch.equal(given, copy)
+    assert list(maps) == list(READY)
+    for name, each in maps.items():
+        assert each.shape[0] == 3 and each.shape[2:] == (8, 8), name
+        assert bool(each.any()), name
+    different = {tuple(each.double().mean(1).flatten()[:40].tolist()) for each in maps.values()}
+    assert len(different) == len(READY)
+
+
+def test_ready_methods_are_those_of_captum():
+    model = network().eval()
+    model[1].inplace = False
+    ready, _ = maps_of(
+        model, images(), ["saliency", "grad_cam", "layer_sum", "deeplift"], target=TARGETS
+    )
+    torch.testing.assert_close(ready["saliency"], Saliency(model).attribute(images(), TARGETS))
+    torch.testing.assert_close(
+        ready["grad_cam"],
+        LayerGradCam(model, model[2]).attribute(images(), TARGETS, relu_attributions=True).detach(),
+    )
+    torch.testing.assert_close(
+        ready["layer_sum"], LayerSumGradCAM(model).attribute(images(), TARGETS)
+    )
+    torch.testing.assert_close(
+        ready["deeplift"], DeepLift(model).attribute(images(), target=TARGETS).detach()
+    )
+
+
+def test_the_layer_of_grad_cam_is_the_convolution_that_runs_last():
+    class Crossed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Conv2d(3, 4, 3, padding=1)  # registered first
+            self.first = nn.Conv2d(2, 3, 3, padding=1)
+            self.linear = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.linear(self.last(self.first(x).relu()).relu().mean((2, 3)))
+
+    model = Crossed()
+    maps, _ = maps_of(model, images(), ["grad_cam"], target=TARGETS)
+    expected = LayerGradCam(model, model.last).attribute(images(), TARGETS, relu_attributions=True)
+    torch.testing.assert_close(maps["grad_cam"], expected.detach())
+
+
+def test_a_black_box_gets_what_needs_no_gradient():
+    model = network().eval()
+    box = BlackBox(lambda x: model(x), output="logits")
+    maps, found = maps_of(box, images(), list(READY), data=images(16, seed=5))
+    assert sorted(maps) == ["distilled_layer_sum", "occlusion", "random", "rise"]
+    assert all(
+        (each.metric, each.image, each.is_applicable) == (None, None, False)
+        for each in found.failures
+    )
+    assert {each.method for each in found.failures} == set(READY) - set(maps)
+
+
+def test_what_needs_gradients_is_not_applicable_to_a_black_box():
+    model = network().eval()
+    box = BlackBox(lambda x: model(x), output="logits")
+    methods = {
+        "class": Saliency,
+        "function": lambda model: Saliency(model),
+        "composite": EpsilonPlusFlat(),
+        "fine": Occlusion,
+        "own": Saliency(model),
+    }
+    methods["fine"] = lambda box: RISE(box, masks=5, grid=2)
+    maps, found = maps_of(box, images(), methods)
+    assert sorted(maps) == ["fine", "own"]
+    assert {each.reason for each in found.failures} == {
+        "needs gradients, and this model can only be called"
+    }
+
+
+def test_noise_tunnel_goes_through(model):
+    maps, found = maps_of(model, images(), {"noisy": NoiseTunnel(Saliency(model))})
+    assert found.failures == () and maps["noisy"].shape == (3, 2, 8, 8)
+
+
+def test_a_module_in_a_box_can_only_be_called():
+    found = quietly(BlackBox(network(), output="logits"), images(), ["saliency", "random"])
+    assert [each.method for each in found.failures] == ["saliency"]

@@ -1,0 +1,163 @@
+"""Every metric is what it is called, and sees what it should."""
+
+import captum.metrics
+import numpy as np
+import pytest
+import torch
+from compared import images, network, quietly
+from torch import nn
+
+from captum_blackbox import BlackBox, metrics
+from captum_blackbox.compare import (
+    METRICS,
+    DegradationArea,
+    Deletion,
+    Infidelity,
+    Insertion,
+    Localisation,
+    SensitivityMax,
+)
+
+MODEL = network().eval()
+TARGETS = torch.tensor([0, 1, 2])
+MAPS = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(9))
+
+
+def of_maps(x, y):
+    """Return the map that was drawn for an image."""
+    known = images()
+    rows = [int((known == each).flatten(1).all(1).nonzero()[0]) for each in x]
+    return MAPS[rows]
+
+
+def scores(metric, model=MODEL, method=of_maps, **kwargs):
+    found = quietly(model, images(), {"it": method}, [metric], target=TARGETS, **kwargs)
+    assert found.failures == ()
+    return found.values[0, 0]
+
+
+def assert_equal(found, expected):
+    torch.testing.assert_close(found, expected.double(), rtol=1e-5, atol=1e-7)
+
+
+def test_games_are_those_of_the_library():
+    box = BlackBox(MODEL, output="logits")
+    assert_equal(scores("deletion"), metrics.deletion(box, images(), MAPS, TARGETS).auc)
+    assert_equal(scores("insertion"), metrics.insertion(box, images(), MAPS, TARGETS).auc)
+    expected = metrics.patch_degradation(box, images(), MAPS, TARGETS, patch=1)
+    assert_equal(scores("degradation"), expected.aopc)
+    other = metrics.deletion(
+        box, images(), MAPS, TARGETS, step=7, substrate="blur", score="logit", channels="max_abs"
+    )
+    ours = Deletion(step=7, substrate="blur", score="logit", channels="max_abs")
+    assert_equal(scores(ours), other.auc)
+    expected = metrics.insertion(box, images(), MAPS, TARGETS, step=5, substrate="zeros").auc
+    assert_equal(scores(Insertion(step=5, substrate="zeros")), expected)
+    expected = metrics.patch_degradation(box, images(), MAPS, TARGETS, patch=2, steps=3).aopc
+    assert_equal(scores(DegradationArea(patch=2, steps=3)), expected)
+
+
+def test_patches_have_nine_pixels_where_they_fit_often_enough():
+    big = torch.rand(1, 2, 72, 80)
+    found = quietly(MODEL, big, {"it": lambda x, y: x}, ["degradation"], target=0)
+    expected = metrics.patch_degradation(MODEL, big, big, 0, patch=9).aopc
+    assert_equal(found.values[0, 0], expected)
+
+
+def naive_infidelity(score, image, saliency, changes):
+    """(β Iᵀφ - (f(x) - f(x - I)))², β the best factor, image by image and change by change."""
+    dots = [float((change.double() * saliency.double()).sum()) for change in changes]
+    falls = [score(image) - score(image - change) for change in changes]
+    beta = sum(d * f for d, f in zip(dots, falls)) / sum(d * d for d in dots)
+    return sum((beta * d - f) ** 2 for d, f in zip(dots, falls)) / len(dots)
+
+
+class Linear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.randn(3, 128, generator=torch.Generator().manual_seed(4))
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weight.T
+
+
+def test_infidelity_against_its_definition(monkeypatch):
+    drawn = {}
+
+    def recorded(forward_func, perturb_func, inputs, *args, **kwargs):
+        def change(x):
+            perturbation, changed = perturb_func(x)
+            drawn.setdefault(inputs.flatten()[0].item(), []).extend(perturbation)
+            return perturbation, changed
+
+        return captum.metrics.infidelity(forward_func, change, inputs, *args, **kwargs)
+
+    monkeypatch.setattr("captum_blackbox.compare.faithfulness.infidelity", recorded)
+    found = scores(Infidelity(samples=6, noise=0.3), batch_size=1)
+    with torch.no_grad():
+        for i, image in enumerate(images()):
+            changes = drawn[image.flatten()[0].item()]
+            assert len(changes) == 6
+            spread = torch.stack(changes).std() / (image.max() - image.min())
+            assert 0.25 < float(spread) < 0.35
+            score = lambda x, i=i: float(MODEL(x[None].double().float())[0, TARGETS[i]])
+            expected = naive_infidelity(score, image, MAPS[i], changes)
+            np.testing.assert_allclose(float(found[i]), expected, rtol=1e-2)
+
+
+def test_infidelity_is_zero_for_the_weights_of_a_linear_model_in_any_unit():
+    model = Linear()
+    weights = lambda x, y: model.weight[y].view(-1, 2, 8, 8)
+    exact = scores("infidelity", model, weights)
+    scaled = scores("infidelity", model, lambda x, y: 1000 * weights(x, y))
+    wrong = scores("infidelity", model, of_maps)
+    assert float(exact.max()) < 1e-8 < 1e-2 < float(wrong.min())
+    assert float(scaled.max()) < 1e-8
+
+
+def test_infidelity_spreads_a_map_of_one_channel():
+    one = lambda x, y: of_maps(x, y)[:, :1]
+    both = lambda x, y: of_maps(x, y)[:, :1].expand(-1, 2, -1, -1) / 2
+    torch.testing.assert_close(scores("infidelity", method=one), scores("infidelity", method=both))
+    three = lambda x, y: torch.rand(len(x), 3, 8, 8)
+    found = quietly(MODEL, images(), {"it": three}, ["infidelity"])
+    assert "infidelity needs a map of one channel or of 2" in found.failures[0].reason
+
+
+def test_sensitivity_max_against_its_definition():
+    # A map that is the square of the image: its change is known for each neighbour.
+    seen = []
+
+    def squares(x, y):
+        seen.append(x)
+        return x**2
+
+    found = scores(SensitivityMax(samples=5, radius=0.1), method=squares, batch_size=1)
+    neighbours = [each for each in seen if len(each) == 5]
+    assert len(neighbours) == 3
+    for i, (image, near) in enumerate(zip(images(), neighbours)):
+        assert 0.09 < float((near - image).abs().max()) <= 0.1001
+        changes = [(each**2 - image**2).norm() / (image**2).norm() for each in near]
+        torch.testing.assert_close(float(found[i]), float(max(changes)), rtol=1e-5, atol=1e-7)
+
+
+def test_a_map_that_never_changes_is_the_most_stable():
+    assert scores("sensitivity_max", method=lambda x, y: torch.ones_like(x)).tolist() == [0, 0, 0]
+
+
+def test_localisation_calls_the_measures_of_the_library():
+    pytest.importorskip("captum_blackbox.metrics.localisation")
+    masks = torch.rand(3, 8, 8) > 0.5
+    for name in ("pointing_game", "relevance_mass", "relevance_rank"):
+        expected = getattr(metrics, name)(MAPS, masks)
+        assert_equal(scores(name, masks=masks), expected)
+        assert Localisation(name).needs_masks and Localisation(name).higher_is_better
+
+
+def test_every_name_is_the_name_of_its_metric():
+    for name, make in METRICS.items():
+        assert make().name == name and str(make()) == repr(make())
+    lower = {name for name, make in METRICS.items() if not make().higher_is_better}
+    assert lower == {"deletion", "infidelity", "sensitivity_max"}
+    masked = {name for name, make in METRICS.items() if make().needs_masks}
+    assert masked == {"pointing_game", "relevance_mass", "relevance_rank"}
