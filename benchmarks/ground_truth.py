@@ -21,16 +21,12 @@ from ground_truth_methods import EXPLAINED, NETWORKS, Planted, Subject, explaine
 from ground_truth_tables import ground_truth
 from harness import RESULTS, SCHEMA, environment, write_json
 
-from captum_blackbox import metrics
 from captum_blackbox.artifacts import fingerprint, tensor_bytes
+from captum_blackbox.metrics.localisation import pointing_game, relevance_mass, relevance_rank
 from captum_blackbox.report import paired_difference
 
 BATCH = 10
-MEASURES = {
-    "pointing": metrics.pointing_game,
-    "mass": metrics.relevance_mass,
-    "rank": metrics.relevance_rank,
-}
+MEASURES = {"pointing": pointing_game, "mass": relevance_mass, "rank": relevance_rank}
 REFERENCE = "random"
 SETTINGS = ("IG_STEPS", "SAMPLES", "NOISE", "BASELINES", "WINDOW", "STRIDE", "GREY", "FITTING")
 SETTINGS += ("QUESTIONS", "EPOCHS", "DISSECTED", "LAST")

@@ -1,14 +1,21 @@
 """Metrics of localisation: does the map point at what is known to be the cause?"""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from captum_blackbox.compare.context import Context
 from captum_blackbox.compare.method import Method
 from captum_blackbox.errors import InputError
+from captum_blackbox.metrics.localisation import pointing_game, relevance_mass, relevance_rank
+
+_MEASURES: Mapping[str, Callable[..., Tensor]] = {
+    "pointing_game": pointing_game,
+    "relevance_mass": relevance_mass,
+    "relevance_rank": relevance_rank,
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,4 @@ class Localisation:
         """Return the share or the hit for each map, ``(N,)`` in [0, 1]."""
         if context.masks is None:
             raise InputError(f"{self.name} needs masks")
-        measures: Any = import_module("captum_blackbox.metrics")
-        found: Tensor = getattr(measures, self.name)(maps, context.masks)
-        return found
+        return _MEASURES[self.name](maps, context.masks)

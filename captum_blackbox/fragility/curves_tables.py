@@ -100,7 +100,7 @@ def read_json(path: str | Path) -> FragilityCurves:
     cells = [len(found[name]) for name in ("methods", "judges", "modes", "radii")]
     methods, judges, modes, radii = cells
     count = found["images"]
-    none = dict(dtype=torch.float64, fill_value=torch.nan)
+    none: dict[str, Any] = {"dtype": torch.float64, "fill_value": torch.nan}
     values = torch.full((methods, modes, radii, len(MEASURES), count), **none)
     transfer = torch.full((methods, judges, modes, radii, len(TRANSFERRED), count), **none)
     curves = curves_of(found, values, transfer)
@@ -178,7 +178,8 @@ def _failures(curves: FragilityCurves) -> str:
          each.reason]
         for each in curves.failures
     ]  # fmt: skip
-    return f"Without a number.\n\n{_table(['method', 'objective', 'radius', 'images', 'why'], rows)}"
+    columns = ["method", "objective", "radius", "images", "why"]
+    return f"Without a number.\n\n{_table(columns, rows)}"
 
 
 def _radii(curves: FragilityCurves) -> list[str]:

@@ -30,7 +30,7 @@ InfluenceMode: TypeAlias = Literal["influence", "random"]
 _REACH = 2.5  # radii that an iterative attack can walk
 
 
-class InfluenceAttack(Perturbation):  # type: ignore[misc]
+class InfluenceAttack(Perturbation):
     r"""Find the image that looks the same, keeps its label, and is explained by other exemplars.
 
     Influence functions explain a prediction by the training points that helped most. The attack
@@ -171,8 +171,7 @@ class InfluenceAttack(Perturbation):  # type: ignore[misc]
             )
         with torch.inference_mode(False), torch.enable_grad(), evaluating(self.model):
             images = images.detach().clone()
-            bounds = {"lower": self.lower_bound, "upper": self.upper_bound}
-            ball = Ball(images, radius, mask=mask, **bounds)
+            ball = Ball(images, radius, lower=self.lower_bound, upper=self.upper_bound, mask=mask)
             step = _step(ball, step_size, step_num)
             label, wanted = self._labels(images, target)
             clean = self.influence.influence(images, wanted, show_progress=show_progress)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 import torch
@@ -132,30 +132,33 @@ class ParameterFunction:
 
     def gradients(self, inputs: Tensor, targets: Tensor) -> Gradients:
         """Return the gradient of each point's loss, ``(B, p)``; on the graph of the inputs."""
-        if self._at_once:
-            try:
-                return vmap(grad(self._loss), in_dims=(None, 0, 0))(self.values, inputs, targets)
-            except (RuntimeError, NotImplementedError):
-                # Branches on values, or operations unknown to vmap; a real mistake comes again.
-                gradients = self._gradients_one_by_one(inputs, targets)
-                self._at_once = False
-                return gradients
-        return self._gradients_one_by_one(inputs, targets)
+        each = vmap(grad(self._loss), in_dims=(None, 0, 0))
+        return self._tried(
+            lambda: each(self.values, inputs, targets),
+            lambda: self._gradients_one_by_one(inputs, targets),
+        )
 
     def jacobians(self, inputs: Tensor) -> Tensor:
         """Return the derivatives of each point's outputs, ``(B, outputs, p)``."""
-        if self._at_once:
-            try:
-                return vmap(jacrev(self._output), in_dims=(None, 0))(self.values, inputs)
-            except (RuntimeError, NotImplementedError):
-                jacobians = self._jacobians_one_by_one(inputs)
-                self._at_once = False
-                return jacobians
-        return self._jacobians_one_by_one(inputs)
+        each = vmap(jacrev(self._output), in_dims=(None, 0))
+        return self._tried(
+            lambda: each(self.values, inputs), lambda: self._jacobians_one_by_one(inputs)
+        )
 
     def leaf(self) -> Tensor:
         """Return the parameters as a leaf of a new graph."""
         return self.values.clone().requires_grad_()
+
+    def _tried(self, at_once: Callable[[], Any], one_by_one: Callable[[], Tensor]) -> Tensor:
+        """Take the points at once if the network lets vmap do it."""
+        if self._at_once:
+            # Branches on values, or operations unknown to vmap; a real mistake comes again below.
+            with suppress(RuntimeError, NotImplementedError):
+                result: Tensor = at_once()
+                return result
+        result = one_by_one()
+        self._at_once = False
+        return result
 
     def _output(self, values: Tensor, point: Tensor) -> Tensor:
         return self.outputs(values, point[None]).flatten()
@@ -164,7 +167,7 @@ class ParameterFunction:
         return self.losses(self.outputs(values, point[None]), target[None])[0]
 
     def _gradients_one_by_one(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        gradients = []
+        gradients: list[Tensor] = []
         for point, target in zip(inputs, targets, strict=True):
             values = self.leaf()
             loss = self._loss(values, point, target)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -215,7 +216,7 @@ def largest_eigenvalue(curvature: Curvature, *, each_batch: bool = False) -> flo
     if not each_batch:
         return _power_iteration(curvature.times, start)
     return max(
-        _power_iteration(lambda v, points=points: curvature.times_on(points, v), start)
+        _power_iteration(partial(curvature.times_on, points), start)
         for points in curvature.points.batches()
     )
 
@@ -263,7 +264,7 @@ def solver_of(solver: SolverName | Solver) -> Solver:
         >>> solver_of("cg"), solver_of(LiSSA(scale=10.0, depth=100)).depth
         (ConjugateGradient(tolerance=1e-08, max_iterations=1000), 100)
     """
-    if hasattr(solver, "prepare"):
+    if isinstance(solver, Solver):
         return solver
     check_choice("solver", solver, list(_SOLVERS))
     return _SOLVERS[solver]()

@@ -55,17 +55,18 @@ class TrainingSet:
                 "train_dataset needs a length and numbered items, got "
                 f"{type(dataset).__name__}; a list of pairs (input, target) will do"
             )
-        if len(dataset) == 0:
+        points: Any = dataset
+        if len(points) == 0:
             raise InputError("train_dataset is empty; give at least one pair (input, target)")
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        self.dataset = dataset
+        self.dataset = points
         self.batch_size = batch_size
         self._like = like
 
     def __len__(self) -> int:
         """Return the number of points."""
-        return len(self.dataset)  # type: ignore[arg-type]  # checked above
+        return len(self.dataset)
 
     def batches(
         self, show_progress: bool = False, title: str = "training points"

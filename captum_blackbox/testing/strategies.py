@@ -1,5 +1,8 @@
 """Hypothesis strategies: small networks, equal ones, and images for them."""
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
@@ -7,12 +10,15 @@ from torch import Tensor
 from captum_blackbox.testing.equal_networks import equal_networks
 from captum_blackbox.testing.networks import Kind, SmallNetwork, small_network, some_images
 
+Draw: TypeAlias = Callable[..., Any]
+"""Hypothesis' ``DrawFn``, which cannot be checked while programs run."""
+
 _SEEDS = st.integers(0, 2**31 - 1)
 
 
 @st.composite
 def small_networks(
-    draw: st.DrawFn,
+    draw: Draw,
     *,
     kinds: tuple[Kind, ...] = ("conv", "dense"),
     relu: bool | None = None,
@@ -57,7 +63,7 @@ def small_networks(
 
 @st.composite
 def equal_pairs(
-    draw: st.DrawFn, networks: st.SearchStrategy[SmallNetwork] | None = None
+    draw: Draw, networks: st.SearchStrategy[SmallNetwork] | None = None
 ) -> tuple[SmallNetwork, SmallNetwork]:
     """Draw two networks that compute the same with different weights or layers.
 
@@ -78,9 +84,7 @@ def equal_pairs(
 
 
 @st.composite
-def images(
-    draw: st.DrawFn, *, count: int | None = None, dtype: torch.dtype = torch.float64
-) -> Tensor:
+def images(draw: Draw, *, count: int | None = None, dtype: torch.dtype = torch.float64) -> Tensor:
     """Draw images ``(N, 3, 7, 7)``, normally distributed, dark or bright.
 
     Args:

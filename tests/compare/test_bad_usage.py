@@ -44,9 +44,15 @@ def test_masks():
         "expected masks (3, 8, 8) or (3, 1, 8, 8), one at the size of each image, got shape "
         "(3, 4, 4)"
     )
-    empty = torch.ones(3, 8, 8)
-    empty[1] = 0
-    assert "the mask of image 1 is empty (1 of 3 are)" in refused(InputError, masks=empty)
+    assert "every mask is empty" in refused(InputError, masks=torch.zeros(3, 8, 8))
+
+
+def test_an_empty_mask_leaves_one_number_out():
+    masks = torch.ones(3, 8, 8)
+    masks[1] = 0
+    found = quietly(network(), images(), ["random"], ["relevance_mass"], masks=masks)
+    assert found.scores("random", "relevance_mass").isfinite().tolist() == [True, False, True]
+    assert [(each.metric, each.image) for each in found.failures] == [("relevance_mass", 1)]
 
 
 def test_methods():

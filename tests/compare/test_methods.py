@@ -54,8 +54,11 @@ def test_layer_maps_are_enlarged(model):
     pooled = nn.functional.avg_pool2d(small, 2)
     expected = LayerAttribution.interpolate(pooled, (8, 8), "bilinear")
     by_class = {int(target): pooled[i] for i, target in enumerate(TARGETS)}
-    of = lambda x, y: torch.stack([by_class[int(target)] for target in y])
-    assert_same_maps(model, of, expected)
+
+    def of_class(x, y):
+        return torch.stack([by_class[int(target)] for target in y])
+
+    assert_same_maps(model, of_class, expected)
     assert_same_maps(model, LayerGradCam(model, model[2]), small)
 
 
@@ -81,7 +84,7 @@ def test_every_ready_method_explains_and_leaves_the_model_alone():
     model, given = network().train(), images()
     before, copy = State(model), given.clone()
     maps, found = maps_of(model, given, list(READY), target=TARGETS, data=images(16, seed=5))
-    assert [each for each in found.failures] == []
+    assert found.failures == ()
     assert State(model).differences(before) == [] and torch.equal(given, copy)
     assert list(maps) == list(READY)
     for name, each in maps.items():

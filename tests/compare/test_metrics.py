@@ -1,8 +1,9 @@
 """Every metric is what it is called, and sees what it should."""
 
+from functools import partial
+
 import captum.metrics
 import numpy as np
-import pytest
 import torch
 from compared import images, network, quietly
 from torch import nn
@@ -17,6 +18,7 @@ from captum_blackbox.compare import (
     Localisation,
     SensitivityMax,
 )
+from captum_blackbox.metrics import localisation
 
 MODEL = network().eval()
 TARGETS = torch.tensor([0, 1, 2])
@@ -64,12 +66,16 @@ def test_patches_have_nine_pixels_where_they_fit_often_enough():
     assert_equal(found.values[0, 0], expected)
 
 
+def score(target, image):
+    return float(MODEL(image[None])[0, target])
+
+
 def naive_infidelity(score, image, saliency, changes):
     """(β Iᵀφ - (f(x) - f(x - I)))², β the best factor, image by image and change by change."""
     dots = [float((change.double() * saliency.double()).sum()) for change in changes]
     falls = [score(image) - score(image - change) for change in changes]
-    beta = sum(d * f for d, f in zip(dots, falls)) / sum(d * d for d in dots)
-    return sum((beta * d - f) ** 2 for d, f in zip(dots, falls)) / len(dots)
+    beta = sum(d * f for d, f in zip(dots, falls, strict=True)) / sum(d * d for d in dots)
+    return sum((beta * d - f) ** 2 for d, f in zip(dots, falls, strict=True)) / len(dots)
 
 
 class Linear(nn.Module):
@@ -100,27 +106,33 @@ def test_infidelity_against_its_definition(monkeypatch):
             assert len(changes) == 6
             spread = torch.stack(changes).std() / (image.max() - image.min())
             assert 0.25 < float(spread) < 0.35
-            score = lambda x, i=i: float(MODEL(x[None].double().float())[0, TARGETS[i]])
-            expected = naive_infidelity(score, image, MAPS[i], changes)
+            expected = naive_infidelity(partial(score, TARGETS[i]), image, MAPS[i], changes)
             np.testing.assert_allclose(float(found[i]), expected, rtol=1e-2)
 
 
 def test_infidelity_is_zero_for_the_weights_of_a_linear_model_in_any_unit():
     model = Linear()
-    weights = lambda x, y: model.weight[y].view(-1, 2, 8, 8)
+
+    def weights(x, y):
+        return model.weight[y].view(-1, 2, 8, 8)
+
     exact = scores("infidelity", model, weights)
     scaled = scores("infidelity", model, lambda x, y: 1000 * weights(x, y))
     wrong = scores("infidelity", model, of_maps)
-    assert float(exact.max()) < 1e-8 < 1e-2 < float(wrong.min())
-    assert float(scaled.max()) < 1e-8
+    assert float(exact.max()) < 1e-5 < 1e-2 < float(wrong.min())
+    assert float(scaled.max()) < 1e-5
 
 
 def test_infidelity_spreads_a_map_of_one_channel():
-    one = lambda x, y: of_maps(x, y)[:, :1]
-    both = lambda x, y: of_maps(x, y)[:, :1].expand(-1, 2, -1, -1) / 2
+    def one(x, y):
+        return of_maps(x, y)[:, :1]
+
+    def both(x, y):
+        return one(x, y).expand(-1, 2, -1, -1) / 2
+
     torch.testing.assert_close(scores("infidelity", method=one), scores("infidelity", method=both))
-    three = lambda x, y: torch.rand(len(x), 3, 8, 8)
-    found = quietly(MODEL, images(), {"it": three}, ["infidelity"])
+    three = {"it": lambda x, y: torch.rand(len(x), 3, 8, 8)}
+    found = quietly(MODEL, images(), three, ["infidelity"])
     assert "infidelity needs a map of one channel or of 2" in found.failures[0].reason
 
 
@@ -135,7 +147,7 @@ def test_sensitivity_max_against_its_definition():
     found = scores(SensitivityMax(samples=5, radius=0.1), method=squares, batch_size=1)
     neighbours = [each for each in seen if len(each) == 5]
     assert len(neighbours) == 3
-    for i, (image, near) in enumerate(zip(images(), neighbours)):
+    for i, (image, near) in enumerate(zip(images(), neighbours, strict=True)):
         assert 0.09 < float((near - image).abs().max()) <= 0.1001
         changes = [(each**2 - image**2).norm() / (image**2).norm() for each in near]
         torch.testing.assert_close(float(found[i]), float(max(changes)), rtol=1e-5, atol=1e-7)
@@ -146,10 +158,9 @@ def test_a_map_that_never_changes_is_the_most_stable():
 
 
 def test_localisation_calls_the_measures_of_the_library():
-    pytest.importorskip("captum_blackbox.metrics.localisation")
     masks = torch.rand(3, 8, 8) > 0.5
     for name in ("pointing_game", "relevance_mass", "relevance_rank"):
-        expected = getattr(metrics, name)(MAPS, masks)
+        expected = getattr(localisation, name)(MAPS, masks)
         assert_equal(scores(name, masks=masks), expected)
         assert Localisation(name).needs_masks and Localisation(name).higher_is_better
 

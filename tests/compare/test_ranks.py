@@ -31,8 +31,7 @@ def naive_ranks(table, higher):
             equal = [place for place, other in enumerate(ordered, 1) if other == value]
             places[m].append(sum(equal) / len(equal))
     return [
-        sum(places[m]) / len(places[m]) if m in places and places[m] else math.nan
-        for m in range(len(table))
+        sum(places[m]) / len(places[m]) if places.get(m) else math.nan for m in range(len(table))
     ]
 
 

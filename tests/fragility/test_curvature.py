@@ -375,6 +375,7 @@ def test_the_bar_counts_products(capsys):
     assert f"curvature: {int(found.iterations[0, 0]) + 1 + 6}product" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_squeezenet_is_fragile_across_its_gradient(data):
     network = data.squeezenet_imagenet()

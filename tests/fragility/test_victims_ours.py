@@ -18,7 +18,11 @@ from captum_blackbox.fragility.victims import derivative_error, victim_of
 from captum_blackbox.patterns import PatternAttribution, PatternNet, Patterns
 from captum_blackbox.student import DistilledLayerSumGradCAM, LayerSumGradCAM
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* units of layer .* have no pattern")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.* units of layer .* have no pattern"),
+    pytest.mark.filterwarnings("ignore:.* have patterns that are huge or turned around"),
+    pytest.mark.filterwarnings("ignore:the map of image . is 0 everywhere"),
+]
 
 
 def loss(maps):
@@ -69,7 +73,7 @@ def test_our_methods_keep_their_value_and_have_its_derivative(name, beta):
         direction = victim.direction(x, target, loss)
         assert_close(victim.direction(x[1:2], target[1:2], loss), direction[1:2])
     assert not before.differences(State(model))
-    assert seen.activations == (0 if beta is None else 3 * seen.activations // 3)
+    assert bool(seen.activations) == (beta is not None)
     is_constant_in_pieces = beta is None and name == "PatternNet one"
     assert bool(direction.any()) != is_constant_in_pieces
 
@@ -92,8 +96,9 @@ def test_a_distilled_victim_is_differentiated_on_the_student_and_judged_on_the_b
     assert victim.network is model
     victim.direction(x, targets(), loss)
     assert explainer.box.queries == asked
-    assert_close(victim.scores(x), explainer.box(x))
+    scores = victim.scores(x)
     assert explainer.box.queries == asked + len(x)
+    assert_close(scores, explainer.box(x))
 
 
 def sequential():
@@ -110,7 +115,11 @@ def sequential():
     return model.eval()
 
 
-ATTRIBUTORS = [Gradient, SmoothGrad, IntegratedGradients]
+def built(attributor, model, composite):
+    passes = {} if attributor is Gradient else {"n_iter": 4}
+    return attributor(model, COMPOSITES[composite](), create_graph=True, **passes)
+
+
 COMPOSITES = {
     "none": lambda: None,
     "BetaSmooth": BetaSmooth,
@@ -121,11 +130,18 @@ COMPOSITES = {
 }
 
 
-@pytest.mark.parametrize("composite", COMPOSITES)
-@pytest.mark.parametrize("attributor", ATTRIBUTORS)
+@pytest.mark.parametrize(
+    ("attributor", "composite"),
+    [
+        *[(Gradient, composite) for composite in COMPOSITES],
+        (SmoothGrad, "none"),
+        (SmoothGrad, "EpsilonPlus merged"),
+        (IntegratedGradients, "EpsilonPlus"),
+    ],
+)
 def test_zennits_attributors_have_the_derivative_of_their_map(attributor, composite):
     model, x, target = sequential(), images(), targets()
-    made = attributor(model, COMPOSITES[composite](), create_graph=True)
+    made = built(attributor, model, composite)
     victim = victim_of(made)
     before = State(model)
     with softened(model, BETA):
@@ -133,16 +149,26 @@ def test_zennits_attributors_have_the_derivative_of_their_map(attributor, compos
         direction = victim.direction(x, target, loss)
         assert_close(victim.direction(x[1:2], target[1:2], loss), direction[1:2])
         found = victim.explain(x, target)
-        assert_close(found.scores, model(x).detach())
+        if "merged" in composite:
+            assert found.scores is None
+        else:
+            assert_close(found.scores, victim.scores(x))
     assert direction.any()
     assert not before.differences(State(model))
 
 
-@pytest.mark.parametrize("composite", COMPOSITES)
-@pytest.mark.parametrize("attributor", ATTRIBUTORS)
+@pytest.mark.parametrize(
+    ("attributor", "composite"),
+    [
+        *[(Gradient, composite) for composite in COMPOSITES],
+        (SmoothGrad, "none"),
+        (SmoothGrad, "EpsilonPlus merged"),
+        (IntegratedGradients, "EpsilonPlus"),
+    ],
+)
 def test_the_value_is_zennits_own(attributor, composite, monkeypatch):
     model, x, target = sequential(), images(), targets()
-    made = attributor(model, COMPOSITES[composite](), create_graph=True)
+    made = built(attributor, model, composite)
     one_hot = torch.eye(3, dtype=torch.float64)[target]
     generator = torch.Generator().manual_seed(0)
     monkeypatch.setattr(

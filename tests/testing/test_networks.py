@@ -120,7 +120,7 @@ def test_rescaling_and_deepening_are_exact(network, seed, x):
 def test_what_was_done_to_the_units():
     network = small_network(units=4)
     weight = network.features[0].weight
-    order = [row for row in permuted(network, 1).features[0].weight]
+    order = list(permuted(network, 1).features[0].weight)
     assert sorted(float(row.detach().sum()) for row in order) == sorted(
         float(row.detach().sum()) for row in weight
     )
@@ -236,4 +236,4 @@ def test_every_name_is_there():
         assert getattr(captum_blackbox.testing, name).__doc__
         assert name in dir(captum_blackbox.testing)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        captum_blackbox.testing.nothing
+        _ = captum_blackbox.testing.nothing

@@ -8,6 +8,7 @@ from captum_blackbox.fragility.victims.victim import Victim
 from captum_blackbox.shapes import Labels, PerImage
 
 _STEP = 1e-5
+_ROUNDING = 64 * torch.finfo(torch.float64).eps
 
 
 def derivative_error(
@@ -34,8 +35,8 @@ def derivative_error(
         step: h, in units of the images.
 
     Returns:
-        ``(N,)``, about ``1e-6`` or less if the derivative is right; 0 where the map does not move;
-        1 and more if it is wrong.
+        ``(N,)``, about ``1e-6`` or less if the derivative is right; 0 where the map moves no more
+        than rounding does; around 1 if it is wrong.
 
     Raises:
         ShapeError: The images are not in double precision.
@@ -66,8 +67,9 @@ def derivative_error(
             measured(victim.explain(images + sign * step * along, target).maps) for sign in (1, -1)
         )
     difference = (ahead - behind) / (2 * step)
-    scale = torch.maximum(slope.abs(), difference.abs())
-    return torch.where(scale > 0, (slope - difference).abs() / scale, scale)
+    rounding = _ROUNDING * measured(clean.abs() * weight.sign()) / step
+    off = ((slope - difference).abs() - rounding).clamp(min=0)
+    return off / torch.maximum(slope.abs(), difference.abs()).clamp(min=1e-300)
 
 
 def _normal_like(tensor: Tensor, seed: int) -> Tensor:

@@ -48,7 +48,7 @@ class ZennitVictim(Victim):
         *,
         create_graph: bool,  # noqa: ARG002 - Zennit always keeps it
     ) -> Explained:
-        """Return the maps and the scores.
+        """Return the maps, and the scores unless there are canonizers.
 
         Canonizers change weights while a composite is registered: to differentiate the maps with
         such a composite use :meth:`direction`, which keeps it registered.
@@ -71,7 +71,9 @@ class ZennitVictim(Victim):
             scores, maps = self.attributor(images, output)
         else:
             scores, maps = self._mean_of_noisy(images, output)
-        return Explained(maps, scores)
+        # The scores of a network whose weights canonizers have merged are a little off.
+        is_merged = bool(getattr(self.attributor.composite, "canonizers", None))
+        return Explained(maps, None if is_merged else scores)
 
     def direction(
         self, images: Tensor, target: Labels, loss: LossOfMaps, extra: tuple[Any, ...] = ()
