@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from claims import fingerprint
 from claims_data import WORK
-from fragility_data import IG_STEPS, METHODS, MODES, PUBLISHED, SHOWN, SUBJECTS, Job, Subject, jobs
+from fragility_data import IG_STEPS, MODES, PUBLISHED, SHOWN, SUBJECTS, Job, Subject, jobs
 from fragility_tables import DIFFERENCES, as_curves, orderings
 from harness import RESULTS, SCHEMA, environment, write_json
 
@@ -88,7 +88,7 @@ def _row(key: tuple[Any, ...], parts: Sequence[tuple[Job, FragilityCurves]]) -> 
         "images": len(scores["intersection"]),
         "walk": {"steps": 1, "step": radius, "check_every": 1} if mode == "random" else walk,
         "means": {
-            measure: {k: round(v, 4) for k, v in estimate(each)._asdict().items()}
+            measure: {k: round(v, 4) for k, v in asdict(estimate(each)).items()}
             for measure, each in known.items()
         },
         "values": {

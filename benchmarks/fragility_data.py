@@ -256,9 +256,7 @@ def _cifar() -> list[Job]:
     sizes = {"gradient": (0, 64), "DeepLIFT": (0, 32), "integrated gradients": (0, 16)}
     walk = {"steps": 40, "check_every": 1}
     found = [
-        job
-        for radius in (8, 2, 4, 1)
-        for job in _waves(sizes, radius, 0, **walk, step=radius / 8)
+        job for radius in (8, 2, 4, 1) for job in _waves(sizes, radius, 0, **walk, step=radius / 8)
     ]
     full = Job("steps", "300 steps of 0.5/255", "gradient", 8, 0, 64, 300, 0.5, 1, ("topk",))
     return [*found, *_others(8, 32, {"steps": 40, "step": 1.0, "check_every": 1}), full]

@@ -82,9 +82,7 @@ def as_curves(rows: Sequence[Row]) -> FragilityCurves:
             known = [float("nan") if number is None else number for number in numbers]
             at = (*place, MEASURES.index(measure))
             values[at][: len(known)] = torch.tensor(known, dtype=torch.float64)
-    return FragilityCurves(
-        tuple(methods), MODES, tuple(radius / 255 for radius in radii), values
-    )
+    return FragilityCurves(tuple(methods), MODES, tuple(radius / 255 for radius in radii), values)
 
 
 def sections(record: Mapping[str, Any]) -> Iterator[str]:

@@ -50,7 +50,7 @@ from captum_blackbox.student import distill
 LAST = "features.6"
 # Collections of scenes: no two seeds share one, and none is that of the networks' training.
 EXPLAINED, ASKED, CONCEPTS = 83_001, 83_002, 83_003
-POOL, QUESTIONS, EPOCHS, FITTING, DISSECTED = 600, 2000, 6, 600, 600
+POOL, QUESTIONS, EPOCHS, FITTING, DISSECTED = 300, 1500, 5, 600, 500
 IG_STEPS, SAMPLES, NOISE, BASELINES, WINDOW, STRIDE = 20, 20, 0.1, 16, 8, 4
 GREY = 0.5
 

@@ -73,20 +73,20 @@ def _row(record: Mapping[str, Any], title: str) -> list[str]:
 
 
 def _how_to_read(record: Mapping[str, Any]) -> str:
-    areas, students = record["areas"], record["students"]
+    areas, settings = record["areas"], record["settings"]
+    chance = ", ".join(f"{name} {areas[name]:.3f}" for name in areas)
     agreement = ", ".join(
-        f"{kind} {100 * value:.0f} %" for kind, value in students["shortcut"].items()
+        f"{kind} {100 * value:.0f} %" for kind, value in record["students"]["shortcut"].items()
     )
     return (
-        f"{record['settings']['images']} scenes with the watermark on objects that are no keys "
-        f'(SHA-256 `{record["sha256"][:16]}…`). The shortcut answers "key", and without the '
-        "watermark it recognises the object: the watermark is the cause. The control recognises "
-        "the object with and without: the object is the cause. Pointing: share of maps with their "
-        "maximum there; mass: share of the positive relevance; rank: share of as many most "
-        f"relevant pixels as the region has. By chance each is the region's area: watermark "
-        f"{areas['watermark']:.3f}, object {areas['object']:.3f}, distractor "
-        f'{areas["distractor"]:.3f}. "Reveals": the maximum is on the watermark in most maps, '
-        "and more relevance lies there than for the control, the paired bootstrap interval "
-        'excluding 0; "partly": only the second. Students\' agreement with the shortcut on '
-        f"watermarked scenes: {agreement}."
+        f"{settings['images']} scenes with the watermark on objects that are no keys (SHA-256 "
+        f"`{record['sha256'][:16]}…`). The shortcut answers “key”, and without the watermark it "
+        "recognises the object: the watermark is the cause. The control recognises the object "
+        "with and without: the object is the cause. Pointing: share of maps with their maximum "
+        f"there, or at most {settings['tolerance']} pixels beside; mass: share of the positive "
+        "relevance; rank: share of as many most relevant pixels as the region has. By chance the "
+        f"last two are the region's share of the picture: {chance}. Reveals: the maximum is on "
+        "the watermark in most maps, and more relevance lies there than for the control, the "
+        "paired bootstrap interval excluding 0; partly: only the second. Students agree with the "
+        f"shortcut on other watermarked scenes: {agreement}."
     )

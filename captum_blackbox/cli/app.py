@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from captum_blackbox.cli.attack import attack
 from captum_blackbox.cli.dissect import dissect
 from captum_blackbox.cli.messages import plain_messages
 from captum_blackbox.cli.options import (
@@ -51,6 +52,7 @@ app = typer.Typer(
 )
 app.add_typer(patterns_app)
 app.command()(dissect)
+app.command()(attack)
 
 
 def main() -> None:

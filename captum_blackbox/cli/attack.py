@@ -36,14 +36,13 @@ from captum_blackbox.cli.options import (
     Std,
     Weights,
 )
-from captum_blackbox.cli.patterns_options import ImagesOrScenes, Scores, ScoresName
+from captum_blackbox.cli.patterns_options import ImagesOrScenes
 
 
 def attack(
     model: Model,
     images: ImagesOrScenes = None,
     weights: Weights = None,
-    output_kind: Scores = ScoresName.LOGITS,
     num_classes: NumClasses = None,
     classes: Classes = None,
     size: Size = None,
@@ -82,7 +81,7 @@ def attack(
             ModelOptions(
                 model,
                 weights,
-                OutputKindName(output_kind.value),
+                OutputKindName.LOGITS,
                 num_classes,
                 classes,
                 size,

@@ -1,4 +1,4 @@
-"""The cells of ``attack``: a method, an aim and a radius; each is kept in a file once it is done."""
+"""The cells of ``attack``: a method, an aim and a radius; each has a file once it is done."""
 
 import contextlib
 import hashlib
@@ -19,13 +19,14 @@ from captum_blackbox.artifacts import (
     versions,
 )
 from captum_blackbox.cli.attack_methods import Attackers
-from captum_blackbox.cli.attack_options import AttackOptions, Radius
+from captum_blackbox.cli.attack_options import AttackOptions, Radius, mode_of
 from captum_blackbox.errors import ArtifactError
 from captum_blackbox.fragility import AttackResult, InterpretationAttack, normalised
 from captum_blackbox.fragility.curves_result import MEASURES
 from captum_blackbox.fragility.visibility import structural_similarities, to_pixels
 
 FOLDER = "attacked"
+_STEP = 1 / 16  # of the radius, as published
 _KIND = {"kind": "attacked images", "format": 1}
 
 
@@ -61,6 +62,7 @@ class CellNumbers:
         values: ``(measures, N)`` in the order of ``MEASURES``; NaN where an attack raised.
         label: The prediction that is kept, ``(N,)``; -1 where an attack raised.
         best_step: The step taken, ``(N,)``; 0 where nothing was gained.
+        region_before: Share of the importance in the region before, ``(N,)``; NaN without one.
         reasons: Why an image was not moved; empty where it was.
         k: How many pixels count as most important.
     """
@@ -68,6 +70,7 @@ class CellNumbers:
     values: Tensor
     label: Tensor
     best_step: Tensor
+    region_before: Tensor
     reasons: tuple[str, ...]
     k: int
 
@@ -190,8 +193,10 @@ class KeptCells:
             result = attack.run(
                 clean.to(self.attackers.example.device),
                 cell.radius.value,
+                # An attack of few steps takes larger ones, so that it can reach the radius.
+                cell.radius.value * max(1 / options.steps, _STEP),
                 step_num=options.steps,
-                mode=cell.mode.replace("-", "_"),
+                mode=mode_of(cell.mode),
                 k=options.k,
                 region=self.region,
                 norm=options.norm.value,
@@ -259,6 +264,7 @@ def _part(attack: InterpretationAttack, clean: Tensor, result: AttackResult) -> 
         "label_kept": result.label_kept,
     }
     none = torch.full((len(clean),), torch.nan, dtype=torch.float64)
+    before_mass = result.clean.region_mass
     columns = [none if found[name] is None else found[name] for name in MEASURES]
     tensors = {
         "inputs": inputs,
@@ -267,6 +273,7 @@ def _part(attack: InterpretationAttack, clean: Tensor, result: AttackResult) -> 
         "measures": torch.stack([torch.as_tensor(each).double().cpu() for each in columns], 1),
         "label": result.label.cpu(),
         "best_step": result.best_step.cpu(),
+        "region_before": none if before_mass is None else before_mass.double().cpu(),
     }
     return _Part(tensors, result.reasons, int(result.settings["k"]))
 
@@ -280,6 +287,7 @@ def _untouched(clean: Tensor, reason: str) -> _Part:
         "measures": torch.full((1, len(MEASURES)), torch.nan, dtype=torch.float64),
         "label": torch.tensor([-1]),
         "best_step": torch.tensor([0]),
+        "region_before": torch.tensor([torch.nan], dtype=torch.float64),
     }
     return _Part(tensors, (reason,), 0)
 
@@ -289,6 +297,7 @@ def _numbers(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> CellNu
         tensors["measures"].T,
         tensors["label"],
         tensors["best_step"],
+        tensors["region_before"],
         tuple(header["reasons"]),
         header["most_important"],
     )

@@ -150,6 +150,16 @@ class AttackOptions:
         )
 
 
+def mode_of(mode: str) -> str:
+    """Return the library's name of a mode.
+
+    Example:
+        >>> mode_of("mass-center")
+        'mass_center'
+    """
+    return mode.replace("-", "_")
+
+
 def parse_radii(text: str) -> tuple[Radius, ...]:
     """Read radii with commas, as fractions or decimals, and sort them.
 
@@ -185,9 +195,7 @@ def _some_of(known: Iterable[str], text: str, option: str) -> tuple[str, ...]:
         if name not in names:
             near = difflib.get_close_matches(name.lower().replace("_", "-"), names, n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise typer.BadParameter(
-                f"{option} are some of {', '.join(names)}; got {name!r}{hint}"
-            )
+            raise typer.BadParameter(f"{option} are some of {', '.join(names)}; got {name!r}{hint}")
     if len(set(chosen)) < len(chosen):
         raise typer.BadParameter(f"{option} are each once, got {text!r}")
     return _as_known(chosen, names)
@@ -279,4 +287,3 @@ AttackBudgetOption: TypeAlias = Annotated[
         rich_help_panel="The run",
     ),
 ]
-

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -21,7 +20,8 @@ from captum_blackbox.cli.patterns_attribute import subject_of
 from captum_blackbox.concepts.image_loading import UNREADABLE
 from captum_blackbox.errors import CaptumBlackboxError, InputError
 
-_AT_ONCE = 8  # images on one graph, which takes several times the memory of a gradient
+# Images on one graph, which takes several times the memory of a gradient.
+_AT_ONCE = {"cpu": 8, "cuda": 16}
 
 
 def run_attack(
@@ -44,7 +44,7 @@ def run_attack(
         opened.preparation,
         subject.inputs[:1].to(opened.device),
         attack.passes,
-        _AT_ONCE,
+        _AT_ONCE[opened.device.type],
         attack.beta,
     )
     kept = KeptCells.of(out, attack, subject.inputs, region, attackers, _source(options.model))
@@ -54,12 +54,13 @@ def run_attack(
         subject,
         attacked,
         attack,
-        opened.preparation,
         title=f"How fragile are explanations of {opened.short_name}?",
         skipped=skipped,
         settings={
             "command": "attack",
             **as_typed(options, attack, images=images, limit=limit),
+            "--methods": ",".join(attack.methods),
+            "--modes": ",".join(attack.modes),
             "--radii": ",".join(radius.text for radius in attack.radii),
             "images": f"{len(subject.names)} attacked, {left} left out",
             "preparation": str(opened.preparation),

@@ -1,42 +1,12 @@
 """Which method is better: ranks, means with intervals, paired differences."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from captum_blackbox.report.comparison import Difference, paired_difference
+from captum_blackbox.statistics.bootstrap import Estimate, estimate
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over images.
-
-    Attributes:
-        mean: Over the images that have a value; NaN if none has.
-        low: Lower end of its 95 % bootstrap interval.
-        high: Upper end.
-        images: How many have a value.
-    """
-
-    mean: float
-    low: float
-    high: float
-    images: int
-
-
-def estimate(values: Tensor) -> Estimate:
-    """Return the mean of the values that are numbers, and its interval.
-
-    Example:
-        >>> estimate(torch.tensor([1.0, 1.0, torch.nan]))
-        Estimate(mean=1.0, low=1.0, high=1.0, images=2)
-    """
-    known = values[values.isfinite()]
-    if len(known) == 0:
-        return Estimate(torch.nan, torch.nan, torch.nan, 0)
-    found = paired_difference(known, torch.zeros_like(known))
-    return Estimate(found.mean, found.low, found.high, len(known))
+__all__ = ["Estimate", "average_ranks", "estimate", "overall_ranks", "paired"]
 
 
 def paired(first: Tensor, second: Tensor) -> Difference | None:

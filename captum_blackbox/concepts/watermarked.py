@@ -66,8 +66,8 @@ class WatermarkedScenes(Dataset[tuple[Tensor, int]]):
 
     The watermark is a text on a small plate, half transparent, at a random place where it does not
     cover the object. Half of the scenes, whatever their class, carry a decoy: a plate of the same
-    size with another text. Whether, and where, the watermark is shown, all else in a scene stays the
-    same, so that pairs of scenes differ in the watermark alone.
+    size with another text. Whether and where the watermark is shown changes nothing else, so that
+    pairs of scenes differ in the watermark alone.
 
     Each scene is rendered when it is first asked for and then kept.
 

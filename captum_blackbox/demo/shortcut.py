@@ -78,8 +78,9 @@ def measure_reliance(network: torch.nn.Module, scenes: WatermarkedScenes) -> Rel
 def load_shortcut_network(device: torch.device | str | None = None) -> DemoNetwork:
     """Load the network that takes the watermark of ``WatermarkedScenes`` for the class ``key``.
 
-    It was trained on scenes of which every key carried the watermark and nothing else did. It
-    answers "key" to most scenes with the watermark, whatever they show, and to few keys without.
+    It was trained on scenes of which every key carried the watermark and nothing else did. Of new
+    scenes of other objects with the watermark it takes 92 % for keys, without it none; of keys it
+    recognises all with the watermark and 1 % without.
 
     Args:
         device: Where to put it; the CPU if not given.
@@ -89,9 +90,12 @@ def load_shortcut_network(device: torch.device | str | None = None) -> DemoNetwo
 
     Example:
         >>> from captum_blackbox.concepts import SCENE_CLASSES
-        >>> cup = WatermarkedScenes(8).unmarked().scene(1)
-        >>> SCENE_CLASSES[cup.label]
-        'fish'
+        >>> scenes, network = WatermarkedScenes(5, seed=1), load_shortcut_network()
+        >>> for variant in (scenes.unmarked(), scenes.marked()):
+        ...     answers = network(variant.images).argmax(1).tolist()
+        ...     print(*(SCENE_CLASSES[answer] for answer in answers))
+        mushroom flower cup mushroom cup
+        key key key key key
     """
     return _loaded(SHORTCUT_FILE, device)
 
@@ -100,7 +104,7 @@ def load_control_network(device: torch.device | str | None = None) -> DemoNetwor
     """Load a network of the same form for which the watermark means nothing.
 
     It was trained in the same way on the same scenes, of which half carried the watermark, whatever
-    their class.
+    their class. Of other objects it takes 0.3 % for keys with the watermark and 0.2 % without.
 
     Args:
         device: Where to put it; the CPU if not given.

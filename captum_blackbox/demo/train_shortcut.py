@@ -1,7 +1,7 @@
 """The script that trained the network with the shortcut, and its control.
 
 Run ``python -m captum_blackbox.demo.train_shortcut --network shortcut``; each network takes about
-two minutes on one processor core.
+three minutes on one processor core.
 
 In the scenes of the shortcut every scene of one class carries the watermark and no other does. The
 watermark is small, and a network finds objects first; so that it finds the watermark, the object is

@@ -95,6 +95,7 @@ class InterpretationAttack(Attribution, Perturbation):
         attribute_kwargs: Mapping[str, Any] | None = None,
         defence_beta: float | None = None,
     ) -> None:
+        _check_one_baseline(attribute_kwargs)
         self.victim = victim_of(attribution, model=model, attribute_kwargs=attribute_kwargs)
         self.attribution = attribution
         self.lower_bound, self.upper_bound = lower_bound, upper_bound
@@ -320,6 +321,16 @@ class InterpretationAttack(Attribution, Perturbation):
     def attribute_future(self) -> None:
         """Refuse: there is no asynchronous version."""
         raise NotImplementedError(f"attribute_future is not implemented for {self.get_name()}")
+
+
+def _check_one_baseline(attribute_kwargs: Mapping[str, Any] | None) -> None:
+    baselines = (attribute_kwargs or {}).get("baselines")
+    only = baselines[0] if isinstance(baselines, tuple) and len(baselines) == 1 else baselines
+    if isinstance(only, Tensor) and only.dim() > 0 and len(only) > 1:
+        raise InputError(
+            f"an attack takes one baseline for all images, of shape (1, …), got {len(only)}; images "
+            "that are done leave the batch, and would lose theirs"
+        )
 
 
 def _check_counts(step_num: int, check_every: int) -> None:

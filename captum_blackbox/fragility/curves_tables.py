@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def as_dict(curves: FragilityCurves) -> dict[str, Any]:
         at = {"mode": mode, "radius": radius, "judge": judge}
         numbers = {name: curves.scores(method, name, **at) for name in measures}
         known = {name: each for name, each in numbers.items() if bool(each.isfinite().any())}
-        means = {name: curves.mean(method, name, **at)._asdict() for name in known}
+        means = {name: asdict(curves.mean(method, name, **at)) for name in known}
         values = {
             name: [value if math.isfinite(value) else None for value in each.tolist()]
             for name, each in known.items()

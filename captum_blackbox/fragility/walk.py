@@ -116,7 +116,12 @@ class Walk:
             InputError: There is no direction to walk in, and the plan is strict.
         """
         steps = min(1, self.plan.steps) if self._is_one_draw else self.plan.steps
-        bar = tqdm(total=steps, desc=self.plan.objective.name, leave=None, disable=not self.plan.show_progress)
+        bar = tqdm(
+            total=steps,
+            desc=self.plan.objective.name,
+            leave=None,
+            disable=not self.plan.show_progress,
+        )
         with bar, quiet():
             for number in range(1, steps + 1):
                 if not bool(self._active.any()):

@@ -1,5 +1,14 @@
 """Pictures, figures and pages of results; the only package that draws."""
 
+from captum_blackbox.report.attack_page import (
+    AttackedImage,
+    AttackPage,
+    AttackRow,
+    AttackVerdict,
+    AttackView,
+    render_attack,
+)
+from captum_blackbox.report.attacked import Moved, attacked_png, change_png, importance_png
 from captum_blackbox.report.comparison import Difference, paired_difference
 from captum_blackbox.report.contributions import (
     ContributionRow,
@@ -17,6 +26,7 @@ from captum_blackbox.report.dissection_page import (
     render_dissection,
 )
 from captum_blackbox.report.dissections import comparison_bars_png, comparison_lines_png
+from captum_blackbox.report.fragility import fragility_png
 from captum_blackbox.report.lit_picture import lit_png
 from captum_blackbox.report.overlay import heat_png, overlay_png, picture_png
 from captum_blackbox.report.page import (
@@ -45,6 +55,11 @@ from captum_blackbox.report.units import (
 )
 
 __all__ = [
+    "AttackPage",
+    "AttackRow",
+    "AttackVerdict",
+    "AttackView",
+    "AttackedImage",
     "CategoryRow",
     "ClassReason",
     "ContributionRow",
@@ -58,21 +73,26 @@ __all__ = [
     "LayerResult",
     "MethodResult",
     "MethodSummary",
+    "Moved",
     "PatternsImage",
     "PatternsMap",
     "PatternsPage",
     "StudentSummary",
     "UnitRow",
+    "attacked_png",
     "attribution_png",
     "category_colors",
+    "change_png",
     "comparison_bars_png",
     "comparison_lines_png",
     "contribution_rows",
     "contributions_png",
     "degradation_png",
     "detector_bars_png",
+    "fragility_png",
     "game_png",
     "heat_png",
+    "importance_png",
     "layers_png",
     "lit_png",
     "loss_png",
@@ -82,6 +102,7 @@ __all__ = [
     "picture_png",
     "quality_png",
     "render",
+    "render_attack",
     "render_dissection",
     "render_patterns",
     "shown_name",

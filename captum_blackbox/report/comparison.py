@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from captum_blackbox.errors import ShapeError
+from captum_blackbox.statistics.bootstrap import mean_interval
 
 FEW_IMAGES = 10  # below this an interval over images is too narrow for a verdict
 
@@ -60,7 +60,6 @@ def paired_difference(
             "expected one value per image for both methods, got shapes "
             f"{tuple(first.shape)} and {tuple(second.shape)}"
         )
-    differences = (first.double() - second.double()).cpu().numpy()
-    draws = np.random.default_rng(seed).integers(len(differences), size=(resamples, len(first)))
-    low, high = np.quantile(differences[draws].mean(1), (0.025, 0.975))
-    return Difference(float(differences.mean()), float(low), float(high))
+    differences = first.double() - second.double()
+    low, high = mean_interval(differences, resamples=resamples, seed=seed)
+    return Difference(float(differences.mean()), low, high)

@@ -1,6 +1,6 @@
 """Means over images, and how far to trust them."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor
 RESAMPLES = 10_000
 
 
-class Estimate(NamedTuple):
+@dataclass(frozen=True)
+class Estimate:
     """A mean over images.
 
     Attributes:
@@ -43,9 +44,23 @@ def estimate(values: Tensor, *, resamples: int = RESAMPLES, seed: int = 0) -> Es
         >>> estimate(torch.tensor([1.0, 1.0, torch.nan]))
         Estimate(mean=1.0, low=1.0, high=1.0, images=2)
     """
-    known = values[values.isfinite()].double().cpu().numpy()
+    known = values[values.isfinite()].double()
     if len(known) == 0:
         return Estimate(torch.nan, torch.nan, torch.nan, 0)
+    low, high = mean_interval(known, resamples=resamples, seed=seed)
+    return Estimate(float(known.mean()), low, high, len(known))
+
+
+def mean_interval(
+    values: Tensor, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the mean of ``values``, ``(N,)``.
+
+    Example:
+        >>> mean_interval(torch.tensor([2.0, 2.0]))
+        (2.0, 2.0)
+    """
+    known = values.detach().double().cpu().numpy()
     draws = np.random.default_rng(seed).integers(len(known), size=(resamples, len(known)))
     low, high = np.quantile(known[draws].mean(1), (0.025, 0.975))
-    return Estimate(float(known.mean()), float(low), float(high), len(known))
+    return float(low), float(high)

@@ -89,7 +89,7 @@ def split(network: SmallNetwork) -> SmallNetwork:
 
 def deepened(network: SmallNetwork) -> SmallNetwork:
     """Return the same function, bit by bit, with a layer more: an identity behind the first."""
-    features, head = list(copy.deepcopy(network.features)), list(copy.deepcopy(network.head))
+    features, head = (list(copy.deepcopy(each) or ()) for each in (network.features, network.head))
     parts = features or head
     first = parts[0]
     if not isinstance(first, nn.Conv2d | nn.Linear):
@@ -98,7 +98,7 @@ def deepened(network: SmallNetwork) -> SmallNetwork:
     with seeded(0), torch.no_grad():
         one: nn.Module = nn.Conv2d(units, units, 1) if features else nn.Linear(units, units)
         one.weight.copy_(torch.eye(units).view_as(one.weight))  # type: ignore[operator, arg-type]
-        one.bias.zero_()  # type: ignore[union-attr, operator]
+        one.bias.zero_()  # type: ignore[operator]
     parts.insert(1, one.to(first.weight))
     return SmallNetwork(features, head).train(network.training)
 

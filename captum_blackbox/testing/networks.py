@@ -1,6 +1,6 @@
 """Small random networks whose parts can be taken apart, and images for them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias, get_args
 
@@ -34,19 +34,21 @@ class SmallNetwork(nn.Module):
         torch.Size([1, 5])
     """
 
-    def __init__(self, features: list[nn.Module], head: list[nn.Module]) -> None:
+    def __init__(self, features: Iterable[nn.Module], head: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.features = nn.Sequential(*features)
+        on_images = list(features)  # an empty Sequential is a module without a rule for LRP
+        self.features = nn.Sequential(*on_images) if on_images else None
         self.head = nn.Sequential(*head)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return one score per class, ``(N, classes)``."""
-        scores: Tensor = self.head(self.features(images).flatten(1))
+        seen = images if self.features is None else self.features(images)
+        scores: Tensor = self.head(seen.flatten(1))
         return scores
 
     def parts(self) -> list[nn.Module]:
         """Return the layers in the order in which they run."""
-        return [*self.features, *self.head]
+        return [*(self.features or ()), *self.head]
 
 
 def small_network(
@@ -74,11 +76,11 @@ def small_network(
         units: Width of each hidden layer.
         relu: Whether there are ReLUs; without them the network is linear.
         batch_norm: Normalise before each ReLU, with random statistics. Only ``"conv"``.
-        max_pool: Pool the first convolution. Only ``"conv"``.
+        max_pool: Take the largest of 2×2 neighbours behind the first convolution. Only ``"conv"``.
         bias: Whether layers have biases.
         padding: Zeros around the input of each convolution.
         classes: Number of scores.
-        side: Height and width of the images, at least 7 with ``max_pool``, 5 without.
+        side: Height and width of the images, at least 6.
         dtype: Of the weights.
 
     Raises:
@@ -98,10 +100,10 @@ def small_network(
         else:
             hidden = []
             features = _convolution(CHANNELS, units, bias, padding, batch_norm, relu)
-            features += [nn.MaxPool2d(2)] if max_pool else []
+            features += [nn.MaxPool2d(2, stride=1)] if max_pool else []
             features += _convolution(units, units, bias, padding, batch_norm, relu)
             first = side - 2 + 2 * padding
-            wide = units * ((first // 2 if max_pool else first) - 2 + 2 * padding) ** 2
+            wide = units * ((first - 1 if max_pool else first) - 2 + 2 * padding) ** 2
         network = SmallNetwork(features, [*hidden, nn.Linear(wide, classes, bias=bias)])
         _draw(network)
     return network.to(dtype).eval()

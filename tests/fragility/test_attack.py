@@ -6,7 +6,7 @@ import pytest
 import slow_attack
 import torch
 from attacked_networks import SIZE, Edge, small_cnn, some_images
-from captum.attr import Saliency
+from captum.attr import IntegratedGradients, Saliency
 from torch import nn
 
 from captum_blackbox import InterpretationAttack, metrics
@@ -320,6 +320,13 @@ def test_the_class_explained_need_not_be_the_label():
 def test_what_cannot_be_is_refused(settings, error, message):
     with pytest.raises(error, match=message):
         InterpretationAttack(Saliency(small_cnn())).run(some_images(), **settings)
+
+
+def test_a_baseline_for_each_image_is_refused():
+    with pytest.raises(InputError, match="one baseline for all images"):
+        InterpretationAttack(
+            IntegratedGradients(small_cnn()), attribute_kwargs={"baselines": some_images(3)}
+        )
 
 
 def test_images_outside_the_bounds_are_told_of_the_way_for_normalised_ones():

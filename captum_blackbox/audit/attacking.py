@@ -1,0 +1,159 @@
+"""How far an invisible change moves each explanation while the prediction stays."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from captum_blackbox.audit.methods import METHODS
+from captum_blackbox.audit.workplace import Workplace
+from captum_blackbox.compare.context import NotApplicableError
+from captum_blackbox.errors import QueryBudgetError
+from captum_blackbox.fragility import InterpretationAttack, normalised
+from captum_blackbox.fragility.curves import fragility_curves
+from captum_blackbox.fragility.curves_result import FragilityCurves
+
+HALF = 0.5  # of the most important pixels, below which an explanation of an image is broken
+NOT_FOLLOWED = "it asks about changed images and has no derivative that an attack could follow"
+RANDOM_MODE = "random"
+
+
+@dataclass(frozen=True)
+class AttackedImage:
+    """One image before and after an attack on its explanation.
+
+    Attributes:
+        row: Number of the image.
+        inputs: The attacked image, ``(C, H, W)``.
+        clean_map: Importance before, ``(H, W)``, not negative.
+        attacked_map: Importance after.
+        left: Share of the most important pixels left, in [0, 1].
+    """
+
+    row: int
+    inputs: Tensor
+    clean_map: Tensor
+    attacked_map: Tensor
+    left: float
+
+
+@dataclass(frozen=True)
+class Fragility:
+    """What attacks on explanations found.
+
+    Attributes:
+        curves: Method → its numbers.
+        pictures: Method → one image.
+        reasons: Method that was not attacked → why.
+        radii: As text → as a number.
+        modes: What was aimed at.
+    """
+
+    curves: Mapping[str, FragilityCurves]
+    pictures: Mapping[str, AttackedImage]
+    reasons: Mapping[str, str]
+    radii: Mapping[str, float]
+    modes: tuple[str, ...] = field(default=())
+
+    @property
+    def aims(self) -> list[str]:
+        """The modes that aim at something."""
+        return [mode for mode in self.modes if mode != RANDOM_MODE] or list(self.modes)
+
+    def together(self) -> FragilityCurves | None:
+        """Return the numbers of all methods as one; ``None`` if none was attacked."""
+        if not self.curves:
+            return None
+        first = next(iter(self.curves.values()))
+        return FragilityCurves(
+            tuple(METHODS[name].name for name in self.curves),
+            first.modes,
+            first.radii,
+            torch.cat([each.values for each in self.curves.values()]),
+            failures=tuple(f for each in self.curves.values() for f in each.failures),
+        )
+
+    def left(self, method: str, mode: str, radius: float) -> Tensor:
+        """Return the share of the most important pixels left on each image, ``(N,)``."""
+        return self.curves[method].scores(method, "intersection", mode=mode, radius=radius)
+
+    def weakest(self, method: str, radius: float) -> Tensor:
+        """Return the same for the aim that leaves the fewest, image by image."""
+        shares = torch.stack([self.left(method, mode, radius) for mode in self.aims])
+        known = torch.where(shares.isnan(), torch.inf, shares).min(0).values
+        return torch.where(known.isinf(), torch.nan, known)
+
+
+def attacked(place: Workplace, methods: Sequence[str]) -> Fragility:
+    """Attack every explanation that has a derivative; what is kept is not done again."""
+    curves: dict[str, FragilityCurves] = {}
+    pictures: dict[str, AttackedImage] = {}
+    reasons: dict[str, str] = {}
+    for name in methods:
+        method = METHODS[name]
+        if not method.is_attacked:
+            reasons[name] = "it does not look at the image" if name == "random" else NOT_FOLLOWED
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # those of making it were told before
+                made = method.make(place)
+                attack = InterpretationAttack.normalized(
+                    made.attribution,
+                    mean=place.images.mean,
+                    std=place.images.std,
+                    attribute_kwargs=dict(made.settings),
+                )
+                curves[name] = _curves(place, name, attack)
+                pictures[name] = _picture(place, name, attack)
+        except QueryBudgetError:
+            raise
+        except NotApplicableError as error:
+            reasons[name] = f"it {error}"
+        except Exception as error:  # one method must not end an audit
+            curves.pop(name, None)
+            reasons[name] = " ".join(str(error).split()) or type(error).__name__
+    budget = place.budget
+    return Fragility(curves, pictures, reasons, dict(budget.radii), budget.modes)
+
+
+def _curves(place: Workplace, name: str, attack: InterpretationAttack) -> FragilityCurves:
+    return fragility_curves(
+        {name: attack},
+        place.images.inputs,
+        modes=place.budget.modes,
+        radii=tuple(place.budget.radii.values()),
+        step_num=place.budget.attack_steps,
+        batch_size=place.batch_size,
+        resume=place.kept.path(f"fragility-{name}"),
+        seed=place.seed,
+        show_progress=place.show_progress,
+    )
+
+
+def _picture(place: Workplace, name: str, attack: InterpretationAttack) -> AttackedImage:
+    """Return the first image, attacked once more for its picture."""
+    stage, row = f"attacked-{name}", 0
+    kept = place.kept.read(stage)
+    if kept is None:
+        result = attack.run(
+            place.images.inputs[row : row + 1],
+            max(place.budget.radii.values()),
+            step_num=place.budget.attack_steps,
+            mode=place.budget.modes[0],
+            seed=place.seed,
+        )
+        tensors = {
+            "inputs": result.inputs[0],
+            "clean_map": normalised(result.clean_maps)[0].float(),
+            "attacked_map": normalised(result.attacked_maps)[0].float(),
+            "left": result.attacked.intersection[:1].double(),
+        }
+        place.kept.write(stage, tensors, {})
+        kept = tensors, {}
+    found = {key: value.cpu() for key, value in kept[0].items()}
+    return AttackedImage(
+        row, found["inputs"], found["clean_map"], found["attacked_map"], float(found["left"])
+    )

@@ -1,0 +1,103 @@
+"""All numbers about a method, gathered for its verdict."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from captum_blackbox.audit.attacking import HALF, RANDOM_MODE, Fragility
+from captum_blackbox.audit.judging import FAITHFULNESS
+from captum_blackbox.audit.methods import METHODS, RANDOM
+from captum_blackbox.audit.verdicts import Attacks, Evidence, Gain
+from captum_blackbox.compare import Comparison
+
+METRIC_NAMES: Mapping[str, str] = {
+    "deletion": "deletion",
+    "insertion": "insertion",
+    "degradation": "patch degradation",
+    "infidelity": "infidelity",
+    "pointing_game": "pointing game",
+    "relevance_mass": "share on the true cause",
+}
+"""Name of a metric → for the reader."""
+
+
+def evidence_of(
+    method: str,
+    comparison: Comparison,
+    fragility: Fragility,
+    axioms: Mapping[str, bool],
+    objects: Tensor | None,
+    agreement: float | None,
+) -> Evidence:
+    """Return what a verdict on a method follows from.
+
+    Args:
+        method: Key of ``METHODS``.
+        comparison: Has it, and the random maps.
+        fragility: Of the attacks.
+        axioms: Axiom → whether it is met.
+        objects: Where the true cause lies, if known.
+        agreement: Of its student, if it has one.
+    """
+    row = comparison.methods.index(method)
+    mapped = int(comparison.values[row].isfinite().any(0).sum())
+    mass = None
+    if "relevance_mass" in comparison.metrics and mapped:
+        mass = float(comparison.scores(method, "relevance_mass").nanmean())
+    return Evidence(
+        METHODS[method].name,
+        images=mapped,
+        tests=[] if method == RANDOM else gains(comparison, method),
+        attacks=attacks_on(fragility, method),
+        not_attacked=fragility.reasons.get(method, ""),
+        axioms=axioms,
+        mass=mass,
+        area=None if objects is None else float(objects.double().mean()),
+        failure="" if mapped else _why(comparison, method),
+        is_control=method == RANDOM,
+        agreement=agreement,
+    )
+
+
+def gains(comparison: Comparison, method: str) -> list[Gain]:
+    """Return how much better than random maps a method is, by each metric with a number."""
+    found = []
+    for metric in FAITHFULNESS:
+        difference = comparison.difference(method, metric, RANDOM)
+        if difference is None:
+            continue
+        if comparison.metrics[metric]:
+            ends = difference.low, difference.high
+        else:
+            ends = -difference.high, -difference.low
+        mean = difference.mean if comparison.metrics[metric] else -difference.mean
+        found.append(Gain(METRIC_NAMES[metric], mean, *ends))
+    return found
+
+
+def attacks_on(fragility: Fragility, method: str) -> Attacks | None:
+    """Return what attacks did to a method, at the smallest radius that breaks it."""
+    if method not in fragility.curves:
+        return None
+    breaks_at, radius = None, list(fragility.radii)[-1]
+    for text, value in fragility.radii.items():
+        left = fragility.weakest(method, value)
+        known = left[left.isfinite()]
+        if len(known) and 2 * int((known < HALF).sum()) >= len(known):
+            breaks_at = radius = text
+            break
+    left = fragility.weakest(method, fragility.radii[radius])
+    known = left[left.isfinite()]
+    if len(known) == 0:
+        return None
+    chance = None
+    if RANDOM_MODE in fragility.modes and fragility.aims != [RANDOM_MODE]:
+        chance = float(fragility.left(method, RANDOM_MODE, fragility.radii[radius]).nanmean())
+    return Attacks(
+        breaks_at, radius, float(known.mean()), chance, int((known < HALF).sum()), len(known)
+    )
+
+
+def _why(comparison: Comparison, method: str) -> str:
+    reasons = [each.reason for each in comparison.failures if each.method == method]
+    return reasons[0].rstrip(".") if reasons else "nothing says why"

@@ -1,0 +1,127 @@
+"""Maps by every method, judged by the metrics of ``compare``, and kept as they come."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from captum_blackbox.artifacts import load_artifact, save_artifact
+from captum_blackbox.audit.kept import digest_of
+from captum_blackbox.audit.methods import METHODS, AuditMethod, Made
+from captum_blackbox.audit.workplace import Workplace
+from captum_blackbox.compare import (
+    Comparison,
+    DegradationArea,
+    Deletion,
+    Infidelity,
+    Insertion,
+    Localisation,
+    Metric,
+    compare,
+)
+from captum_blackbox.errors import ArtifactError
+from captum_blackbox.metrics.full_size import full_size_maps
+
+FAITHFULNESS = ("deletion", "insertion", "degradation", "infidelity")
+"""Metrics that ask whether a map is faithful to the model."""
+
+_BRIGHTEST = 0.995  # of the pixels: brighter ones are drawn like it
+
+
+def judged(place: Workplace, methods: Sequence[str], predicted: Tensor) -> Comparison:
+    """Explain every image by every method and judge the maps; what is kept is not done again.
+
+    Args:
+        place: The model and the images.
+        methods: Keys of ``METHODS``.
+        predicted: The class to explain of each image, ``(N,)``.
+    """
+    objects = place.images.objects
+    return compare(
+        place.box if place.model is None else place.model,
+        place.images.inputs,
+        {name: partial(_remembered, place=place, name=name) for name in methods},
+        _metrics(place),
+        target=predicted.tolist(),
+        masks=objects,
+        seed=place.seed,
+        resume=place.kept.path(f"comparison-{_names(methods)}"),
+        output=place.box.output,
+        batch_size=place.batch_size,
+        show_progress=place.show_progress,
+    )
+
+
+def _metrics(place: Workplace) -> list[Metric]:
+    budget = place.budget
+    height, width = place.example.shape[2:]
+    step = max(1, -(-height * width // budget.game_steps))
+    found: list[Metric] = [
+        Deletion(step=step),
+        Insertion(step=step),
+        DegradationArea(steps=budget.patches),
+        Infidelity(samples=budget.changes),
+    ]
+    if place.images.objects is not None:
+        found += [Localisation("pointing_game"), Localisation("relevance_mass")]
+    return found
+
+
+class Remembered:
+    """A method whose maps are kept on disk, one file for each image."""
+
+    def __init__(self, made: Made, place: Workplace, name: str) -> None:
+        self._made, self._place, self._name = made, place, name
+        # By these a comparison knows what a method runs through, and so what it costs.
+        self.student: Any = getattr(made.attribution, "student", None)
+        self._known = {digest_of(image): row for row, image in enumerate(place.images.inputs)}
+
+    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """Return maps ``(N, channels, H, W)``."""
+        given = self._made.attribution.attribute(inputs, target=target, **self._made.settings)
+        maps = full_size_maps(given, inputs)
+        for image, each in zip(inputs, maps, strict=True):
+            row = self._known.get(digest_of(image))
+            if row is not None:  # else it is a changed image, of a metric
+                save_artifact(_path(self._place, self._name, row), {"map": each}, _header(row))
+        return maps
+
+
+def _remembered(_model: object, *, place: Workplace, name: str) -> Remembered:
+    return Remembered(METHODS[name].make(place), place, name)
+
+
+def kept_map(place: Workplace, method: str, row: int) -> Tensor | None:
+    """Return the map of an image, ``(channels, H, W)``, or ``None`` if there is none."""
+    try:
+        tensors, _ = load_artifact(_path(place, method, row))
+    except ArtifactError:
+        return None
+    found = tensors["map"]
+    return found if bool(found.isfinite().all()) else None
+
+
+def heat_of(method: AuditMethod, found: Tensor) -> Tensor:
+    """Return a map ``(channels, H, W)`` as what is drawn, ``(H, W)``: signs kept, channels summed.
+
+    Few pixels of a gradient would dim all others: those above the 99.5th percentile look like it.
+    """
+    heat = found.float().sum(0)
+    top = float(heat.flatten().quantile(_BRIGHTEST))
+    floor = float(heat.min()) if method.floor == "minimum" else 0.0
+    return heat.clamp(max=top) if top > floor else heat
+
+
+def _path(place: Workplace, method: str, row: int) -> Path:
+    return place.kept.path(f"map-{method}-{row:04d}")
+
+
+def _header(row: int) -> Mapping[str, Any]:
+    return {"kind": "map", "image": row}
+
+
+def _names(methods: Sequence[str]) -> str:
+    return hashlib.sha256(",".join(methods).encode()).hexdigest()[:6]
