@@ -16,7 +16,7 @@ METRIC_NAMES: Mapping[str, str] = {
     "degradation": "patch degradation",
     "infidelity": "infidelity",
     "pointing_game": "pointing game",
-    "relevance_mass": "share on the true cause",
+    "relevance_rank": "top pixels on the true cause",
 }
 """Name of a metric → for the reader."""
 
@@ -41,9 +41,9 @@ def evidence_of(
     """
     row = comparison.methods.index(method)
     mapped = int(comparison.values[row].isfinite().any(0).sum())
-    mass = None
-    if "relevance_mass" in comparison.metrics and mapped:
-        mass = float(comparison.scores(method, "relevance_mass").nanmean())
+    located = None
+    if "relevance_rank" in comparison.metrics and mapped:
+        located = float(comparison.scores(method, "relevance_rank").nanmean())
     return Evidence(
         METHODS[method].name,
         images=mapped,
@@ -51,7 +51,7 @@ def evidence_of(
         attacks=attacks_on(fragility, method),
         not_attacked=fragility.reasons.get(method, ""),
         axioms=axioms,
-        mass=mass,
+        located=located,
         area=None if objects is None else float(objects.double().mean()),
         failure="" if mapped else _why(comparison, method),
         is_control=method == RANDOM,

@@ -66,7 +66,7 @@ def _metrics(place: Workplace) -> list[Metric]:
         Infidelity(samples=budget.changes),
     ]
     if place.images.objects is not None:
-        found += [Localisation("pointing_game"), Localisation("relevance_mass")]
+        found += [Localisation("pointing_game"), Localisation("relevance_rank")]
     return found
 
 

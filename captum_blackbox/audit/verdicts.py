@@ -11,7 +11,7 @@ from captum_blackbox.report.comparison import FEW_IMAGES
 class Grade(StrEnum):
     """How far a method's maps can be trusted here, best first."""
 
-    SUPPORTED = "supported by every test"
+    SUPPORTED = "supported as far as tested"
     CARE = "believe with care"
     UNSUPPORTED = "do not rely on it here"
     FAILED = "gave no maps"
@@ -81,7 +81,8 @@ class Evidence:
         attacks: ``None`` if it was not attacked.
         not_attacked: Why.
         axioms: Axiom → whether it is met; empty if unknown.
-        mass: Mean share of the importance on the true cause; ``None`` where that is unknown.
+        located: Mean share of the most important pixels, as many as the true cause has, that lie on
+            it; ``None`` where the cause is unknown.
         area: Mean share of the image that is the true cause.
         failure: Why there is no map; empty if there is one.
         is_control: Whether these are the random maps.
@@ -94,7 +95,7 @@ class Evidence:
     attacks: Attacks | None = None
     not_attacked: str = ""
     axioms: Mapping[str, bool] = field(default_factory=dict)
-    mass: float | None = None
+    located: float | None = None
     area: float | None = None
     failure: str = ""
     is_control: bool = False
@@ -220,11 +221,11 @@ def _tested(evidence: Evidence) -> str:
 
 
 def _located(evidence: Evidence) -> list[str]:
-    if evidence.mass is None or evidence.area is None:
+    if evidence.located is None or evidence.area is None:
         return []
     return [
-        f"{_share(evidence.mass)} of its importance lies on the true cause, which fills "
-        f"{_share(evidence.area)} of the image."
+        f"{_share(evidence.located)} of its most important pixels lie on the true cause, which "
+        f"fills {_share(evidence.area)} of the image."
     ]
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from captum.metrics import sensitivity_max
 from torch import Tensor
 
@@ -34,7 +35,9 @@ class SensitivityMax:
         """Return the sensitivity of each map, ``(N,)``."""
 
         def explain(inputs: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, ...]:
-            return (method(inputs[0], target),)
+            # Captum's noise is float32, and lengths want no less.
+            found = method(inputs[0].to(context.images), target)
+            return (found.to(torch.promote_types(found.dtype, torch.float32)),)
 
         found: Tensor = sensitivity_max(
             explain,

@@ -182,7 +182,7 @@ def spread_apart(places: Sequence[float], least: float, most: float) -> list[flo
     """
     groups: list[list[float]] = []  # (sum of what the first place would be, count)
     for place in places:
-        groups.append([place, 1])
+        groups.append([place, 1.0])
         while len(groups) > 1 and _start(groups[-2], least, most) + groups[-2][1] * least > _start(
             groups[-1], least, most
         ):

