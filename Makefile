@@ -56,6 +56,7 @@ bench: $(BENCH_INSTALLED) ## Measure speed; writes benchmarks/results and the RE
 	$(BIN)/python benchmarks/distillation.py
 	$(BIN)/python benchmarks/patterns.py
 	$(BIN)/python benchmarks/dissection.py
+	$(BIN)/python benchmarks/attack.py
 	$(BIN)/python benchmarks/importing.py
 	$(BIN)/python benchmarks/tables.py
 

@@ -9,7 +9,7 @@ import units_tables
 from harness import RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
-SPEED_SUITES = ("grad_cam", "deletion", "distillation", "patterns", "dissection", "importing")
+SPEED_SUITES = ("grad_cam", "deletion", "distillation", "patterns", "dissection", "attack", "importing")
 DATASETS = ("demo", "cifar", "imagenet")
 REFERENCE = "last layer"
 # What the README of the project shows; results/README.md shows everything.

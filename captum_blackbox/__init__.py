@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "AttackResult": "fragility",
     "BlackBox": "black_box",
     "BrodenConcepts": "concepts",
     "ColorConcepts": "concepts",
+    "Comparison": "compare",
     "Concepts": "concepts",
     "Dissection": "dissection",
     "DistillationReport": "student",
     "DistilledLayerSumGradCAM": "student",
+    "FragilityCurves": "fragility",
+    "InfluenceAttack": "fragility",
+    "InfluenceFunction": "influence",
     "InterpretationAttack": "fragility",
     "LayerSumGradCAM": "student",
     "LocalExplanation": "dissection",
@@ -32,20 +37,28 @@ _HOME = {
     "ShuffledConcepts": "concepts",
     "SubsetConcepts": "concepts",
     "TorchvisionConcepts": "concepts",
-    "detectors_against_others": "dissection",
+    "check_axioms": "metrics.axioms",
+    "compare": "compare",
     "compare_checkpoints": "dissection",
     "compare_layers": "dissection",
     "compare_networks": "dissection",
     "compare_quantiles": "dissection",
     "compare_rotations": "dissection",
+    "detectors_against_others": "dissection",
+    "explanation_curvature": "fragility",
+    "fragility_curves": "fragility",
     "metrics": "metrics",
+    "quantus": "quantus",
     "signal_quality": "patterns",
     "unit_effects": "dissection",
 }
 
 if TYPE_CHECKING:
     from captum_blackbox import metrics as metrics
+    from captum_blackbox import quantus as quantus
     from captum_blackbox.black_box import BlackBox as BlackBox
+    from captum_blackbox.compare import Comparison as Comparison
+    from captum_blackbox.compare import compare as compare
     from captum_blackbox.concepts import BrodenConcepts as BrodenConcepts
     from captum_blackbox.concepts import ColorConcepts as ColorConcepts
     from captum_blackbox.concepts import Concepts as Concepts
@@ -65,7 +78,14 @@ if TYPE_CHECKING:
     from captum_blackbox.dissection import compare_rotations as compare_rotations
     from captum_blackbox.dissection import detectors_against_others as detectors_against_others
     from captum_blackbox.dissection import unit_effects as unit_effects
+    from captum_blackbox.fragility import AttackResult as AttackResult
+    from captum_blackbox.fragility import FragilityCurves as FragilityCurves
+    from captum_blackbox.fragility import InfluenceAttack as InfluenceAttack
     from captum_blackbox.fragility import InterpretationAttack as InterpretationAttack
+    from captum_blackbox.fragility import explanation_curvature as explanation_curvature
+    from captum_blackbox.fragility import fragility_curves as fragility_curves
+    from captum_blackbox.influence import InfluenceFunction as InfluenceFunction
+    from captum_blackbox.metrics.axioms import check_axioms as check_axioms
     from captum_blackbox.patterns import PatternAttribution as PatternAttribution
     from captum_blackbox.patterns import PatternAttributionComposite as PatternAttributionComposite
     from captum_blackbox.patterns import PatternNet as PatternNet
@@ -79,13 +99,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RISE",
+    "AttackResult",
     "BlackBox",
     "BrodenConcepts",
     "ColorConcepts",
+    "Comparison",
     "Concepts",
     "Dissection",
     "DistillationReport",
     "DistilledLayerSumGradCAM",
+    "FragilityCurves",
+    "InfluenceAttack",
+    "InfluenceFunction",
     "InterpretationAttack",
     "LayerSumGradCAM",
     "LocalExplanation",
@@ -101,13 +126,18 @@ __all__ = [
     "ShuffledConcepts",
     "SubsetConcepts",
     "TorchvisionConcepts",
+    "check_axioms",
+    "compare",
     "compare_checkpoints",
     "compare_layers",
     "compare_networks",
     "compare_quantiles",
     "compare_rotations",
     "detectors_against_others",
+    "explanation_curvature",
+    "fragility_curves",
     "metrics",
+    "quantus",
     "signal_quality",
     "unit_effects",
 ]

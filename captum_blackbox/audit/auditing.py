@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from captum_blackbox.artifacts import fingerprint, versions
@@ -168,6 +167,7 @@ def run_audit(
 
     Example:
         >>> from tempfile import mkdtemp
+        >>> import torch
         >>> _ = torch.manual_seed(0)
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
         >>> audit = run_audit(

@@ -45,7 +45,9 @@ class AuditBudget:
         least = {"queries": 0, "shown": 1}
         for name, value in vars(self).items():
             if isinstance(value, int) and value < least.get(name, 1):
-                raise InputError(f"{name} of an audit is at least {least.get(name, 1)}, got {value}")
+                raise InputError(
+                    f"{name} of an audit is at least {least.get(name, 1)}, got {value}"
+                )
         if not self.radii or not self.modes:
             raise InputError("an audit needs a radius and a mode to attack with")
 

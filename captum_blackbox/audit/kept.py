@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from captum_blackbox.artifacts import load_artifact, save_artifact, tensor_bytes
@@ -54,6 +53,7 @@ def digest_of(tensor: Tensor) -> str:
     """Return a hash of the shape and the values of a tensor.
 
     Example:
+        >>> import torch
         >>> digest_of(torch.zeros(2)) == digest_of(torch.zeros(2, 1))
         False
     """

@@ -5,6 +5,8 @@ from pathlib import Path
 import typer
 
 from captum_blackbox.cli.attack import attack
+from captum_blackbox.cli.audit import audit
+from captum_blackbox.cli.compare import compare
 from captum_blackbox.cli.dissect import dissect
 from captum_blackbox.cli.messages import plain_messages
 from captum_blackbox.cli.options import (
@@ -53,6 +55,8 @@ app = typer.Typer(
 app.add_typer(patterns_app)
 app.command()(dissect)
 app.command()(attack)
+app.command()(audit)
+app.command()(compare)
 
 
 def main() -> None:

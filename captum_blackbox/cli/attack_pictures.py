@@ -66,7 +66,9 @@ class Pictures:
         for image, moved in enumerate(views):
             rows = {self._title(cell): each for cell, each in moved}
             name = f"{self._stem(image)}.png"
-            files.write_bytes(self.folder / files.MAPS_FOLDER / name, attacked_png(rows))
+            files.write_bytes(
+                self.folder / files.MAPS_FOLDER / name, attacked_png(rows, edge=_EDGE)
+            )
         return [
             self._image(image, views[image], float(confidence[image]), predicted[image])
             for image in range(min(SHOWN, len(shown)))

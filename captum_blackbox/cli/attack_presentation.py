@@ -13,7 +13,14 @@ from torch import Tensor
 
 from captum_blackbox.cli import results as files
 from captum_blackbox.cli.attack_cells import FOLDER, Attacked, Cell, CellNumbers
-from captum_blackbox.cli.attack_options import METHODS, MODES, RANDOM, AttackOptions, mode_of
+from captum_blackbox.cli.attack_options import (
+    METHODS,
+    MODES,
+    RANDOM,
+    AttackOptions,
+    NormName,
+    mode_of,
+)
 from captum_blackbox.cli.attack_pictures import Pictures
 from captum_blackbox.cli.attack_verdicts import aims, verdict
 from captum_blackbox.cli.run import Subject
@@ -129,7 +136,7 @@ def write_attack(
     files.write_json(folder / RESULTS_FILE, summary)
     _write_table(folder / TABLE_FILE, findings)
     drawn = None
-    if len(options.radii) > 1:
+    if len(options.radii) > 1 and options.norm is NormName.LINF:  # it counts in parts of 255
         drawn = fragility_png(findings.curves)
         files.write_bytes(folder / CURVES_FILE, drawn)
     pictures = Pictures(folder, findings.subject, attacked, options, findings.curves)

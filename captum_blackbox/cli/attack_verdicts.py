@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -57,22 +58,30 @@ def verdict(
         region_before: Mean share of the importance in the region of clean images, if there is one.
     """
     modes, radii = aims(options.modes), options.radii
-    known = _left(curves, method, modes[0], radii[-1]).isfinite().sum()
+    known = int(_left(curves, method, modes[0], radii[-1]).isfinite().sum())
     breaking = [
         radius for radius in radii if 2 * broken(curves, method, modes, radius).sum() > known
     ]
     radius = breaking[0] if breaking else radii[-1]
     mode = min(modes, key=lambda each: _mean(curves, method, "intersection", each, radius))
-    has_chance = RANDOM in options.modes and modes != [RANDOM]
-    chance = _mean(curves, method, "intersection", RANDOM, radius) if has_chance else None
-    found = int(broken(curves, method, modes, radius).sum()), int(known)
-    aimed = _mean(curves, method, "intersection", mode, radius)
-    words = [
-        _what_happened(bool(breaking), radius, radii, found, aimed, k, by_chance=modes == [RANDOM])
-    ]
-    if chance is not None:
-        by_chance = int(broken(curves, method, [RANDOM], radius).sum())
-        words.append(_by_chance(by_chance, found[1], chance))
+    has_chance = RANDOM in options.modes and mode != RANDOM
+    ssim = _mean(curves, method, "ssim", mode, radius)
+    found = AttackVerdict(
+        method,
+        radius.text if breaking else None,
+        radius.text,
+        "",
+        (int(broken(curves, method, modes, radius).sum()), known),
+        _mean(curves, method, "intersection", mode, radius),
+        _mean(curves, method, "intersection", RANDOM, radius) if has_chance else None,
+        _mean(curves, method, "rank_correlation", mode, radius),
+        _mean(curves, method, "center_shift", mode, radius),
+        ssim if math.isfinite(ssim) else None,  # not for the smallest images
+    )
+    words = [_what_happened(found, radii, k, by_chance=mode == RANDOM)]
+    if found.chance is not None:
+        broke = int(broken(curves, method, [RANDOM], radius).sum())
+        words.append(_by_chance(broke, known, found.chance))
     if region_before is not None:
         after = _mean(curves, method, "region_mass", TARGETED, radius)
         words.append(
@@ -81,44 +90,26 @@ def verdict(
         )
     if not breaking:
         words.append("This does not show that it can be trusted: a stronger attack may succeed.")
-    ssim = _mean(curves, method, "ssim", mode, radius)
-    return AttackVerdict(
-        method,
-        radius.text if breaking else None,
-        radius.text,
-        " ".join(words),
-        found,
-        aimed,
-        chance,
-        _mean(curves, method, "rank_correlation", mode, radius),
-        _mean(curves, method, "center_shift", mode, radius),
-        ssim if math.isfinite(ssim) else None,  # not for the smallest images
-    )
+    return replace(found, sentence=" ".join(words))
 
 
 def _what_happened(
-    breaks: bool,
-    radius: Radius,
-    radii: Sequence[Radius],
-    found: tuple[int, int],
-    aimed: float,
-    k: int,
-    *,
-    by_chance: bool,
+    found: AttackVerdict, radii: Sequence[Radius], k: int, *, by_chance: bool
 ) -> str:
-    tried = ""
+    breaks, tried = found.breaks_at is not None, ""
     if len(radii) == 1:
         tried = ", the only one tried"
-    elif breaks and radius == radii[0]:
+    elif breaks and found.radius == radii[0].text:
         tried = ", the smallest one tried"
     elif not breaks:
         tried = ", the largest one tried"
-    means = "random signs leave" if by_chance else "aimed changes leave"
     first = "breaks at" if breaks else "held up to"
+    means = "random signs leave" if by_chance else "the strongest aim leaves"
+    alike = "" if found.ssim is None else f" (SSIM of the images: {found.ssim:.2f})"
     return (
-        f"{first} a radius of {radius.text}{tried}: {means} {_share(aimed)} of the {count(k)} most "
-        f"important pixels on average, and fewer than half of them on {_of(*found)}, with the "
-        "prediction unchanged."
+        f"{first} a radius of {found.radius}{tried}: {means} {_share(found.aimed)} of the "
+        f"{count(k)} most important pixels on average, and fewer than half on "
+        f"{_of(*found.broken)}, with the prediction unchanged{alike}."
     )
 
 

@@ -115,7 +115,6 @@ class _Job:
         self._device = context.images.device
         self._seeds = seeds
         self._draws = False  # the method does
-        self._unsuited: set[str] = set()  # metrics, said once
 
     def run(self, rows: list[int]) -> None:
         """Explain some images, and judge the maps of those that could be."""
@@ -123,8 +122,7 @@ class _Job:
         if not maps:
             return
         for column, metric in enumerate(self._metrics):
-            if metric.name not in self._unsuited:
-                self._judge(column, metric, maps)
+            self._judge(column, metric, maps)
 
     def _explained(self, rows: list[int]) -> dict[int, Tensor]:
         """Return image → map, ``(1, channels, H, W)``."""
@@ -176,7 +174,6 @@ class _Job:
         try:
             outcome = independently(judge, list(maps), self._seeds, self._device)
         except NotApplicableError as error:
-            self._unsuited.add(metric.name)
             self._fail_all(metric.name, error)
             return
         for some, values in outcome.kept:

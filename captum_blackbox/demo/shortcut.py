@@ -90,12 +90,12 @@ def load_shortcut_network(device: torch.device | str | None = None) -> DemoNetwo
 
     Example:
         >>> from captum_blackbox.concepts import SCENE_CLASSES
-        >>> scenes, network = WatermarkedScenes(5, seed=1), load_shortcut_network()
+        >>> scenes, network = WatermarkedScenes(4, seed=1), load_shortcut_network()
         >>> for variant in (scenes.unmarked(), scenes.marked()):
         ...     answers = network(variant.images).argmax(1).tolist()
         ...     print(*(SCENE_CLASSES[answer] for answer in answers))
-        mushroom flower cup mushroom cup
-        key key key key key
+        mushroom flower cup mushroom
+        key key key key
     """
     return _loaded(SHORTCUT_FILE, device)
 

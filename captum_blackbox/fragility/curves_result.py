@@ -191,8 +191,9 @@ def radius_name(radius: float) -> str:
         ('8/255', '0.5/255', '0.1')
     """
     parts = radius * 255
-    is_of_255 = radius < 1 and abs(parts * 2 - round(parts * 2)) < 1e-6 and parts > 0
-    return f"{parts:g}/255" if is_of_255 else f"{radius:g}"
+    fine = 2 if parts < 5 else 1  # halves of small ones
+    is_of_255 = 0 < parts <= 32 and abs(parts * fine - round(parts * fine)) < 1e-6
+    return f"{parts:.6g}/255" if is_of_255 else f"{radius:g}"
 
 
 def write_curves(path: str | Path, curves: FragilityCurves, done: Tensor | None) -> None:

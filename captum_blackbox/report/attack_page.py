@@ -146,7 +146,7 @@ class AttackPage:
         visibility: The largest radius, and the least mean SSIM of its aimed attacks.
         confidence: In the prediction before, and the least after aimed attacks, as means.
         rows: All attacks.
-        curves: Over the radii, as PNG; ``None`` for one radius.
+        curves: Over the radii, as PNG; ``None`` for one radius, or lengths.
         images: In the order of the page.
         hidden: How many further images were attacked and are only in the files.
         region: Where importance was to go, as PNG; ``None`` if nowhere.
@@ -183,7 +183,8 @@ def render_attack(page: AttackPage) -> str:
     """Return the page as self-contained HTML: no script, no request, all text escaped.
 
     Example:
-        >>> page = AttackPage("<b>", "A lead.", 1, 2, 64, "size", 9, (), ("1", 1), (1, 1), (), None, ())
+        >>> nothing = ((), ("8/255", None), (1.0, 1.0), (), None, ())
+        >>> page = AttackPage("<b>", "A lead.", 1, 2, 64, "size", 9, *nothing)
         >>> "<title>&lt;b&gt;</title>" in render_attack(page)
         True
     """

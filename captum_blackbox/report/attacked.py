@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from captum_blackbox.errors import ShapeError
-from captum_blackbox.report.overlay import heat_png, picture_png
+from captum_blackbox.report.overlay import fitted_size, heat_png, picture_png
 from captum_blackbox.report.signals import montage_png, signal_png
 
 _BRIGHTEST = 0.99  # of the pixels: brighter ones are drawn like it
@@ -113,7 +113,7 @@ def attacked_png(rows: Mapping[str, Moved], *, edge: int = 224) -> bytes:
     """
     columns = ["image", "attacked", "change", "explanation", "explanation\nof attacked"]
     pictures = {
-        f"{name}\nchange × {factor_name(moved.amplification)}": [
+        f"{name}; change × {factor_name(moved.amplification)}": [
             picture_png(moved.clean, edge=edge),
             picture_png(moved.attacked, edge=edge),
             change_png(moved, edge=edge),
@@ -122,7 +122,9 @@ def attacked_png(rows: Mapping[str, Moved], *, edge: int = 224) -> bytes:
         ]
         for name, moved in rows.items()
     }
-    return montage_png(pictures, columns, edge=edge)
+    # The size at which they are drawn, so that the grid need not shrink them.
+    height, width = next(iter(rows.values())).clean_map.shape if rows else (edge, edge)
+    return montage_png(pictures, columns, edge=max(fitted_size(height, width, edge)))
 
 
 def factor_name(factor: float) -> str:

@@ -222,7 +222,7 @@ class TestPage:
                 if each["method"] == method and each["mode"] != "random"
             ]
             least = min(each["intersection"] for each in aimed)
-            said = rf"{METHODS[method]}, [a-z ]+, 8/255 Top pixels left ([0-9.]+) %"
+            said = rf"{METHODS[method]} Aim: [a-z ]+, radius 8/255. Top pixels left ([0-9.]+) %"
             shown = re.findall(said, text)
             assert len(shown) == 3
             assert shown[0] == f"{100 * least:.1f}"

@@ -18,7 +18,7 @@ from zennit.attribution import Gradient
 from zennit.composites import EpsilonPlusFlat
 
 from captum_blackbox import RISE, BlackBox, LayerSumGradCAM
-from captum_blackbox.compare import READY
+from captum_blackbox.compare import READY, Method
 
 pytestmark = pytest.mark.filterwarnings("ignore:Input Tensor", "ignore:Setting")
 
@@ -168,3 +168,18 @@ def test_noise_tunnel_goes_through(model):
 def test_a_module_in_a_box_can_only_be_called():
     found = quietly(BlackBox(network(), output="logits"), images(), ["saliency", "random"])
     assert [each.method for each in found.failures] == ["saliency"]
+
+
+def test_a_method_may_write_to_its_images_and_need_gradients_where_none_are_kept(model):
+    def own_gradient(x, y):
+        leaf = x.requires_grad_()
+        scores = model(leaf).gather(1, y[:, None]).sum()
+        (found,) = torch.autograd.grad(scores, leaf)
+        x.detach().zero_()
+        return found
+
+    method, given = Method("own", own_gradient), images()
+    with torch.no_grad():
+        found = method(given, TARGETS)
+    assert torch.equal(given, images()) and not given.requires_grad
+    torch.testing.assert_close(found.abs(), Saliency(model).attribute(images(), TARGETS))

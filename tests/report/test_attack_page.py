@@ -133,7 +133,7 @@ def test_the_page_can_be_read_without_seeing_it():
         "a name a name 2/255 0.125 [0.062, 0.188] −0.500 [−0.625, −0.375] 0.375 7.2 90.0 % → "
         "80.0 % 0.938 10 of 12",
         "b random signs 2/255 0.125 [0.062, 0.188] – 0.375",
-        "a name, a name, 8/255 Top pixels left 25.0 %, rank correlation 0.500, centre moved 12.2 "
+        "a name Aim: a name, radius 8/255. Top pixels left 25.0 %, rank correlation 0.500, centre moved 12.2 "
         "pixels; still a name, 62.5 %; SSIM 0.875.",
         "Change × 16",
         "6 further images are in the files only",

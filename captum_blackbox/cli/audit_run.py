@@ -1,0 +1,152 @@
+"""``captum-blackbox audit``: the model and its images, judged and written."""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import functional as transforms
+
+from captum_blackbox.audit import BUDGETS, AuditImages, run_audit
+from captum_blackbox.audit.methods import chosen_methods
+from captum_blackbox.cli import results as files
+from captum_blackbox.cli.audit_options import AuditOptions, names_in
+from captum_blackbox.cli.dissect_concepts import concepts_named
+from captum_blackbox.cli.dissect_layers import last_layer_with_maps
+from captum_blackbox.cli.images import Preparation, load_images
+from captum_blackbox.cli.messages import say
+from captum_blackbox.cli.opened_model import OpenedModel, open_model
+from captum_blackbox.cli.options import DEMO, ModelOptions, as_typed
+from captum_blackbox.cli.patterns_attribute import subject_of
+from captum_blackbox.cli.patterns_fit import FITTED_SCENES
+from captum_blackbox.cli.question import question_of
+from captum_blackbox.cli.run import Subject
+from captum_blackbox.concepts import Concepts, Scenes
+from captum_blackbox.dissection import NetworkDissection
+from captum_blackbox.errors import InputError
+
+_DEMO_CONCEPTS = "scenes:200"
+_DEMO_FITTED = 300
+_SMALL = 96  # pixels, up to which eight images are held at a time
+
+
+def run_audit_command(
+    options: ModelOptions,
+    audit: AuditOptions,
+    *,
+    images: Sequence[Path] | None,
+    limit: int,
+    out: Path,
+) -> None:
+    """Judge explanations, write everything, and say where the page is."""
+    methods = None if audit.methods is None else names_in(audit.methods, "--methods")
+    if methods is not None:
+        chosen_methods(methods)  # before anything is read
+    files.check_folder(out)
+    opened = open_model(options)
+    subject, skipped, left = subject_of(opened, images, limit)
+    data, more = _data(opened, images, audit.fit_images)
+    dissection, concepts = _concepts(opened, audit, subject)
+    budget = BUDGETS[audit.budget.value]
+    spends = {"queries": audit.queries, "epochs": audit.epochs}
+    budget = replace(budget, **{key: each for key, each in spends.items() if each is not None})
+    function = opened.function
+    say(f"judging {len(subject.names)} images")
+    found = run_audit(
+        function if isinstance(function, nn.Module) else question_of(opened, options, out).box,
+        _images(opened, subject),
+        out,
+        methods=methods,
+        budget=budget,
+        data=data,
+        dissection=dissection,
+        concepts=concepts,
+        student=audit.student,
+        regime_centering=opened.spec == DEMO,
+        output=options.output_kind.value,
+        identity=identity_of(options),
+        batch_size=8 if opened.preparation.size <= _SMALL else 4,
+        seed=audit.seed,
+    )
+    opened.check_classes(found.place.num_classes)
+    page = found.write(
+        out,
+        title=f"How far can explanations of {opened.short_name} be trusted?",
+        skipped={**skipped, **more},
+        settings={
+            "command": "audit",
+            **as_typed(options, audit, images=images, limit=limit),
+            "images": f"{len(subject.names)} judged, {left} left out",
+            "preparation": str(opened.preparation),
+            "device": str(opened.device),
+        },
+    )
+    say(f"the page is {page.resolve()}")
+
+
+def identity_of(options: ModelOptions) -> str:
+    """Return what tells the user's file from another one; empty for networks of a library.
+
+    Weights of a network are known without it, and what its own code does is not.
+    """
+    source, _, factory = options.model.rpartition(":")
+    if not source.endswith(".py"):
+        return ""
+    digest = hashlib.sha256(factory.encode())
+    for path in (source, options.weights):
+        if path is not None:
+            digest.update(Path(path).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _images(opened: OpenedModel, subject: Subject) -> AuditImages:
+    preparation = opened.preparation
+    return AuditImages(
+        subject.inputs,
+        preparation.mean,
+        preparation.std,
+        subject.names,
+        subject.class_names,
+        subject.truth,
+        subject.objects,
+    )
+
+
+def _data(
+    opened: OpenedModel, images: Sequence[Path] | None, fit_images: Sequence[Path] | None
+) -> tuple[Tensor | None, dict[str, str]]:
+    """Return images to fit to, if there are any but those explained, and what was skipped."""
+    if fit_images:
+        loaded = load_images(fit_images, opened.preparation)
+        loaded.report_skipped()
+        return loaded.inputs, loaded.skipped
+    if opened.spec == DEMO and not images:
+        scenes = Scenes(_DEMO_FITTED, seed=FITTED_SCENES, size=opened.preparation.size)
+        return opened.preparation.normalised(scenes.images), {}
+    return None, {}
+
+
+def _concepts(
+    opened: OpenedModel, audit: AuditOptions, subject: Subject
+) -> tuple[NetworkDissection | None, Concepts | None]:
+    spec = audit.concepts or (_DEMO_CONCEPTS if opened.spec == DEMO else None)
+    if spec is None:
+        if audit.layer is not None:
+            raise InputError("--layer says whose units stand for concepts; give --concepts, too")
+        return None, None
+    size = opened.preparation.size
+    concepts = concepts_named(spec, size=size, names=None, colors=False)
+    prepare = functools.partial(_prepared, opened.preparation)
+    network = opened.network(prepare(torch.full((1, 3, size, size), 0.5)), what="units")
+    layer = audit.layer or last_layer_with_maps(network, subject.inputs[:1])
+    return NetworkDissection(network, layer, preprocess=prepare), concepts
+
+
+def _prepared(preparation: Preparation, images: Tensor) -> Tensor:
+    """Return what the model takes for images ``(N, 3, H, W)`` in [0, 1]."""
+    if len(preparation.mean) == 1:
+        images = transforms.rgb_to_grayscale(images)
+    return preparation.normalised(images.cpu()).to(images.device)
