@@ -37,7 +37,9 @@ def row(network: str, image: Tensor) -> tuple[str, list[bytes]]:
     ready = methods(subject)
     maps = {name: explained(ready[name](), image[None], answer, 0) for name in SHOWN.values()}
     pictures = [
-        overlay_png(image, each[0].sum(0), edge=EDGE, floor="minimum" if name == "RISE" else "zero")
+        overlay_png(
+            image, smooth(each, name), edge=EDGE, floor="minimum" if name == "RISE" else "zero"
+        )
         for name, each in maps.items()
     ]
     said = f"“{SCENE_CLASSES[int(answer)]}” {100 * float(scores.max()):.0f} %"

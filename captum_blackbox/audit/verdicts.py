@@ -153,7 +153,7 @@ def in_order(verdicts: Mapping[str, Verdict], evidence: Mapping[str, Evidence]) 
     By grade, then by the tests passed, then by what an attack leaves.
     """
 
-    def key(method: str) -> tuple[float, ...]:
+    def key(method: str) -> tuple[int, int, float]:
         found = evidence[method]
         net = sum(test.is_better - test.is_worse for test in found.tests)
         left = found.attacks.left if found.attacks is not None else 0.0
@@ -208,7 +208,8 @@ def _tested(evidence: Evidence) -> str:
     if not tests:
         return "No test of faithfulness gave a number."
     if len(better) == len(tests):
-        return f"Better than random maps by all {len(tests)} tests ({_joined(better)}), on {count}."
+        every = f"all {len(tests)} tests" if len(tests) > 1 else "the only test"
+        return f"Better than random maps by {every} ({_joined(better)}), on {count}."
     parts = [f"Better than random maps by {len(better)} of {len(tests)} tests"]
     if better:
         parts[0] += f" ({_joined(better)})"

@@ -17,6 +17,7 @@ from captum_blackbox.errors import OutputError
 from captum_blackbox.shapes import Scores
 
 OutputKind: TypeAlias = Literal["logits", "probs", "log_probs", "topk", "labels"]
+"""What a black box answers."""
 
 ROW_SUM_TOLERANCE = 1e-3
 """How far from 1 probabilities may sum; more where their dtype cannot do better."""
@@ -37,6 +38,7 @@ class TopK(NamedTuple):
 
 
 Answers: TypeAlias = Tensor | TopK
+"""A row of numbers, or a list of classes, for each image."""
 
 
 def checked_answers(

@@ -18,7 +18,7 @@ from captum_blackbox.cli.opened_model import OpenedModel, open_model
 from captum_blackbox.cli.options import ModelOptions, as_typed
 from captum_blackbox.cli.patterns_attribute import subject_of
 from captum_blackbox.concepts.image_loading import UNREADABLE
-from captum_blackbox.errors import CaptumBlackboxError, InputError
+from captum_blackbox.errors import ArtifactError, InputError
 
 # Images on one graph, which takes several times the memory of a gradient.
 _AT_ONCE = {"cpu": 8, "cuda": 16}
@@ -47,6 +47,8 @@ def run_attack(
         _AT_ONCE[opened.device.type],
         attack.beta,
     )
+    typed = as_typed(options, attack, images=images, limit=limit)
+    passes = typed.pop("--passes")
     kept = KeptCells.of(out, attack, subject.inputs, region, attackers, _source(options.model))
     attacked = attack_everything(attack, kept)
     page = write_attack(
@@ -58,10 +60,11 @@ def run_attack(
         skipped=skipped,
         settings={
             "command": "attack",
-            **as_typed(options, attack, images=images, limit=limit),
+            **typed,
             "--methods": ",".join(attack.methods),
             "--modes": ",".join(attack.modes),
             "--radii": ",".join(radius.text for radius in attack.radii),
+            "passes": f"{passes}, of integrated gradients and SmoothGrad",
             "images": f"{len(subject.names)} attacked, {left} left out",
             "preparation": str(opened.preparation),
             "device": str(opened.device),
@@ -96,18 +99,20 @@ def attack_everything(options: AttackOptions, kept: KeptCells) -> Attacked:
                     continue
                 try:
                     found[cell] = kept.made(cell, make(), bar.update)
-                except (CaptumBlackboxError, RuntimeError, AssertionError) as error:
+                except ArtifactError:  # the disk is full
+                    raise
+                except Exception as error:  # of the user's network, Captum, torch or ours
                     left_out[METHODS[method]] = str(error)
                     say(f"{METHODS[method]} is left out: {error}")
                     bar.update(len(kept.inputs) * (len(cells) - number - 1))
                     break
     if again:
         say(f"{again} of {len(found)} attacks were done before, and are used again")
-    if not found:
+    left = {cell: each for cell, each in found.items() if METHODS[cell.method] not in left_out}
+    if not left:
         raise InputError(
             f"no explanation can be attacked; {'; '.join(f'{k}: {v}' for k, v in left_out.items())}"
         )
-    left = {cell: each for cell, each in found.items() if METHODS[cell.method] not in left_out}
     return Attacked(left, kept, left_out)
 
 

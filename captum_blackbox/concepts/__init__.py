@@ -18,6 +18,7 @@ from captum_blackbox.concepts.scenes import (
 )
 from captum_blackbox.concepts.shuffled import ShuffledConcepts
 from captum_blackbox.concepts.torchvision_data import TorchvisionConcepts
+from captum_blackbox.concepts.watermarked import WatermarkedScene, WatermarkedScenes
 
 __all__ = [
     "BASIC_COLORS",
@@ -37,6 +38,8 @@ __all__ = [
     "ShuffledConcepts",
     "SubsetConcepts",
     "TorchvisionConcepts",
+    "WatermarkedScene",
+    "WatermarkedScenes",
     "render_scene",
     "write_broden",
 ]

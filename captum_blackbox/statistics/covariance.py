@@ -14,6 +14,8 @@ from captum_blackbox.statistics.running import Statistic, check_names
 
 Regime: TypeAlias = Literal["all", "positive", "negative"]
 Centre: TypeAlias = Literal["exact", "sampled"]
+"""Where the mean input of the positive regime comes from: all samples, or some of them."""
+
 _REGIMES: tuple[Regime, ...] = ("all", "positive", "negative")
 _NOTHING = RegimeSums.nothing()
 

@@ -74,19 +74,40 @@ def test_a_random_map_is_at_chance(record):
     assert tables.verdict(record, ground_truth.REFERENCE) == "no"
 
 
-def test_the_verdict_needs_the_maximum_and_the_control():
-    def made(pointing, low):
+def test_the_verdict_needs_the_maximum_the_control_and_chance():
+    def made(pointing, mass_low, pointing_low):
         found = {"watermark": {"pointing": pointing}}
-        return {
-            "found": {"shortcut": {"m": found}},
-            "differences": {"to control": {"m": {"mass": {"low": low}}}},
+        differences = {
+            "to control": {"m": {"mass": {"low": mass_low}}},
+            "to random": {"m": {"pointing": {"low": pointing_low}}},
         }
+        return {"found": {"shortcut": {"m": found}}, "differences": differences}
 
-    assert tables.verdict(made([1, 1, 0], 0.1), "m") == "yes"
-    assert tables.verdict(made([1, 0, 0], 0.1), "m") == "partly"
-    assert tables.verdict(made([1, 1, 1], 0.0), "m") == "no"
+    assert tables.verdict(made([1, 1, 0], 0.1, 0.1), "m") == "yes"
+    assert tables.verdict(made([1, 0, 0], 0.1, 0.1), "m") == "partly"
+    assert tables.verdict(made([1, 1, 1], 0.0, 0.1), "m") == "no"
+    assert tables.verdict(made([1, 1, 1], 0.1, 0.0), "m") == "no"
     failed = {"found": {"shortcut": {"m": {}}}, "differences": {"to control": {}}}
     assert tables.verdict(failed, "m") == "failed"
+
+
+def test_what_we_say_of_the_methods_follows_from_the_file(record):
+    verdicts = {title: tables.verdict(record, title) for title in record["found"]["shortcut"]}
+    ours = {title: verdicts[title] for title in planting.OURS}
+    assert ours == {
+        "LayerSumGradCAM": "yes",
+        "DistilledLayerSumGradCAM": "yes",
+        "DistilledLayerSumGradCAM, asked without watermarks": "no",
+        "RISE": "yes",
+        "PatternNet": "no",
+        "PatternAttribution": "yes",
+        "PatternAttribution, regime_centering": "yes",
+        "NetworkDissection": "partly",
+    }
+    assert verdicts["LayerGradCam, last layer"] == "partly"
+    agreement = record["students"]["shortcut"]
+    assert agreement["asked with watermarks"] > 0.9
+    assert agreement["asked without watermarks"] < 0.1
 
 
 def test_the_difference_to_the_control_is_paired_and_has_its_sign():

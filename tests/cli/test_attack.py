@@ -5,6 +5,8 @@ import json
 import math
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -413,6 +415,19 @@ class TestBadUsage:
     def test_more_important_pixels_than_there_are(self):
         said = failure(*model(), "--k", 1000, "--steps", 1, "--out", "out")
         assert said.startswith("no explanation can be attacked; Gradient: ")
+
+
+def test_help_is_quick_because_torch_waits():
+    code = (
+        "import sys; sys.argv = ['x', 'attack', '--help']\n"
+        "from captum_blackbox.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "--region" in result.stdout
 
 
 def test_one_line_attacks_the_built_in_network(tmp_path):

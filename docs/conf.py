@@ -1,0 +1,39 @@
+"""How Sphinx builds the pages: `make docs`, or `make pages` with the tutorials run before."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from captum_blackbox import __version__  # noqa: E402
+
+project = "captum_blackbox"
+author = "The captum_blackbox authors"
+copyright = author  # noqa: A001 - Sphinx's name
+release = version = __version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "myst_parser",
+    "site_extension",
+]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"captum_blackbox {release}"
+html_static_path: list[str] = []
+# The pages need no network: formulas become MathML, letters are the reader's own.
+html_math_renderer = "mathml"
+
+autosummary_generate = False
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints = "signature"
+python_maximum_signature_line_length = 100
+python_use_unqualified_type_names = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3

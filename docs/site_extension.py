@@ -1,0 +1,132 @@
+"""What these pages need beyond Sphinx: tables of public names, and formulas without a script."""
+
+import ast
+import re
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.ext.autosummary import Autosummary
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.nodes import make_refnode
+from sphinx.util.typing import ExtensionMetadata
+from sphinx.writers.html5 import HTML5Translator
+
+ROOT = "captum_blackbox"
+
+
+class PublicNames(Autosummary):
+    """``.. public-names:: package``: its ``__all__`` as a table that links to the entries."""
+
+    has_content = False
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table: each name, and the first sentence of its docstring."""
+        package = self.arguments[0]
+        self.options["nosignatures"] = None
+        entries = [f"~{entry_of(package, name)}" for name in import_module(package).__all__]
+        return self.get_table(self.get_items(entries))
+
+
+def entry_of(package: str, name: str) -> str:
+    """Return the full name under which a public name is documented.
+
+    What the top of the library exports has its entry on the page of the package it comes from.
+    """
+    if package != ROOT:
+        return f"{package}.{name}"
+    value = getattr(import_module(ROOT), name)
+    if isinstance(value, ModuleType):
+        return value.__name__
+    home = value.__module__
+    while name not in getattr(import_module(home), "__all__", ()):
+        home = home.rpartition(".")[0]
+    return f"{home}.{name}"
+
+
+def document_constants(app: Sphinx) -> None:
+    """Let a package know the docstrings of the constants that it imports from its modules.
+
+    Sphinx finds the docstring of a constant in the source where it is set, and there only.
+    """
+    for page in Path(app.srcdir, "reference").glob("*.rst"):
+        for package in re.findall(r"public-names:: (\S+)", page.read_text(encoding="utf-8")):
+            here = _analysed(package)
+            for module, name in _imported(here.code):
+                text = _analysed(module).attr_docs.get(("", name))
+                if text:
+                    here.attr_docs["", name] = [*text, ":meta hide-value:", ""]
+
+
+def _analysed(module: str) -> ModuleAnalyzer:
+    analyzer = ModuleAnalyzer.for_module(module)
+    analyzer.analyze()
+    return analyzer
+
+
+def _imported(code: str) -> list[tuple[str, str]]:
+    return [
+        (node.module, alias.name)
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(ROOT)
+        for alias in node.names
+    ]
+
+
+def find_public(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.TextElement
+) -> nodes.reference | None:
+    """Link a name to its entry, where a docstring or type names the module that defines it."""
+    target, page = node.get("reftarget", ""), node.get("refdoc")
+    if node.get("refdomain") != "py" or page is None:
+        return None
+    found = {
+        name: entry
+        for name, entry in env.domains.python_domain.objects.items()
+        if _means(target, name, node.get("py:module") or "")
+    }
+    if len(found) != 1:
+        return None
+    name, entry = found.popitem()
+    return make_refnode(app.builder, page, entry.docname, entry.node_id, [text], name)
+
+
+def _means(target: str, entry: str, module: str) -> bool:
+    """Tell whether ``package.module.Name.attribute`` is the entry ``package.Name.attribute``."""
+    home, _, rest = entry.rpartition(".")
+    if target == rest or entry.endswith(f".{target}"):
+        return not module or entry.startswith(module)
+    return target.startswith(f"{home}.") and target.endswith(f".{rest}")
+
+
+def inline_formula(translator: HTML5Translator, node: nodes.math) -> None:
+    """Write a formula as MathML, which browsers show by themselves."""
+    translator.body.append(tex2mathml(_stretching(node.astext())))
+    raise nodes.SkipNode
+
+
+def block_formula(translator: HTML5Translator, node: nodes.math_block) -> None:
+    """Write a formula on lines of its own."""
+    formula = tex2mathml(_stretching(node.astext()), as_block=True)
+    translator.body.append(f'<div class="math">{formula}</div>')
+    raise nodes.SkipNode
+
+
+def _stretching(formula: str) -> str:
+    """Return it without ``\\big``: in MathML parentheses have the size of what they enclose."""
+    return re.sub(r"\\[Bb]igg?(?![A-Za-z])", "", formula)
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Add them to Sphinx."""
+    app.add_directive("public-names", PublicNames)
+    app.connect("builder-inited", document_constants)
+    app.connect("missing-reference", find_public)
+    app.add_html_math_renderer("mathml", (inline_formula, None), (block_formula, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
