@@ -5,11 +5,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attack_tables
+import fragility_tables
+import ground_truth_tables
 import units_tables
 from harness import RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
-SPEED_SUITES = ("grad_cam", "deletion", "distillation", "patterns", "dissection", "attack", "importing")
+SPEED_SUITES = (
+    "grad_cam",
+    "deletion",
+    "distillation",
+    "patterns",
+    "dissection",
+    "attack",
+    "importing",
+)
 DATASETS = ("demo", "cifar", "imagenet")
 REFERENCE = "last layer"
 # What the README of the project shows; results/README.md shows everything.
@@ -23,6 +34,7 @@ MEASURES = {
 }
 
 
+_ABOUT = ("work", "setting", "unit")
 SUBJECTS = ("squeezenet", "mobilenet", "cifar", "demo")
 DISSECTED = ("scenes", "squeezenet", "mobilenet")
 SHOWN_ESTIMATORS = {
@@ -83,6 +95,25 @@ def estimators() -> str:
 def units() -> str:
     """Return how many concepts the units of each layer detect, beside the controls."""
     return units_tables.short(_dissected(), table)
+
+
+def fragility() -> str:
+    """Return how far explanations move, and the training images that explain a prediction."""
+    parts = [attack_tables.fragility(_attacked(), table)]
+    return "\n\n".join([*parts, attack_tables.influence(_influences(), table)])
+
+
+def ground_truth() -> str:
+    """Return which methods point at a planted watermark."""
+    return "\n\n".join(map(ground_truth_tables.ground_truth, read("ground_truth.json")))
+
+
+def _attacked() -> list[dict[str, Any]]:
+    return [record for name in ("squeezenet", "cifar") for record in read(f"fragility-{name}.json")]
+
+
+def _influences() -> list[dict[str, Any]]:
+    return [r for name in ("cifar", "mnist", "scenes") for r in read(f"influence-{name}.json")]
 
 
 def _dissected() -> list[dict[str, Any]]:
@@ -163,6 +194,12 @@ def everything() -> str:
             ]
     parts += ["## What units stand for"]
     parts += units_tables.sections(_dissected(), read("units-training.json"), table)
+    parts += ["## Explanations under attack"]
+    for record in _attacked():
+        parts += [f"### {record['data']['network']}", *fragility_tables.sections(record)]
+        parts += [f"![Fragility](figures/{record['suite']}.png)"]
+    parts += ["### Influence of training images", attack_tables.influence(_influences(), table)]
+    parts += ["## A planted watermark", ground_truth()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -206,9 +243,11 @@ def _memory(suite: Mapping[str, Any]) -> str:
     rows = []
     for row in suite["memory"]:
         setting = ", ".join(str(value) for value in row["setting"].values())
-        if "dissect" in row:
-            work = f"{row['work']}: {setting}"
-            rows.append([work, str(row["forward"]), f"**{row['dissect']}**", "–", "–"])
+        if "goal" not in row:
+            ours = {key: n for key, n in row.items() if key not in {*_ABOUT, "forward"}}
+            for key, number in ours.items():
+                work = f"{row['work']}{'' if key == 'dissect' else f', {key}'}: {setting}"
+                rows.append([work, str(row["forward"]), f"**{number}**", "–", "–"])
             continue
         for kind in ("positive", "all regimes"):
             verdict = "met" if row[kind] <= row["goal"] else "**missed**"
@@ -302,7 +341,14 @@ def _how_to_read() -> str:
     )
 
 
-SECTIONS = {"speed": speed, "claims": claims, "estimators": estimators, "units": units}
+SECTIONS = {
+    "speed": speed,
+    "claims": claims,
+    "estimators": estimators,
+    "units": units,
+    "fragility": fragility,
+    "ground_truth": ground_truth,
+}
 
 
 def main() -> None:

@@ -37,3 +37,12 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
+
+# What cannot be linked without a network, and what has no entry of its own.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(collections|contextlib|hypothesis|jaxtyping|numpy|pathlib|PIL|torch|zennit)\..*"),
+    (r"py:class", r"Tensor"),
+    (r"py:class", r"'.*'"),  # the shape in Float[Tensor, "batch channels height width"]
+    (r"py:class", r"captum_blackbox\.\w+\.\w+\..*"),  # types that are not public
+]
+suppress_warnings = ["myst.header"]  # pages are parts of the README, without the levels above

@@ -1,23 +1,28 @@
 """What these pages need beyond Sphinx: tables of public names, and formulas without a script."""
 
 import ast
+import html
 import re
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.ext.autosummary import Autosummary
+from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.pycode import ModuleAnalyzer
+from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
 from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
 
 ROOT = "captum_blackbox"
+_log = logging.getLogger(__name__)
 
 
 class PublicNames(Autosummary):
@@ -79,54 +84,74 @@ def _imported(code: str) -> list[tuple[str, str]]:
     ]
 
 
+def parse_sections(
+    app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]
+) -> None:
+    """Parse the docstrings of properties and constants as those of functions.
+
+    Left to itself Napoleon looks for no sections there, and takes what stands before a colon for a
+    type. An empty first line keeps it from that.
+    """
+    if what in {"attribute", "data", "property"}:
+        lines[:] = ["", *GoogleDocstring(list(lines), app.config, app, "function", name).lines()]
+
+
 def find_public(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.TextElement
 ) -> nodes.reference | None:
     """Link a name to its entry, where a docstring or type names the module that defines it."""
-    target, page = node.get("reftarget", ""), node.get("refdoc")
-    if node.get("refdomain") != "py" or page is None:
+    if node.get("refdomain") != "py" or not node.get("refdoc"):
         return None
-    found = {
-        name: entry
+    target, module = node["reftarget"], node.get("py:module") or ROOT
+    found = [
+        (name, entry)
         for name, entry in env.domains.python_domain.objects.items()
-        if _means(target, name, node.get("py:module") or "")
-    }
+        if not entry.aliased and _means(target, name, module)
+    ]
     if len(found) != 1:
         return None
-    name, entry = found.popitem()
-    return make_refnode(app.builder, page, entry.docname, entry.node_id, [text], name)
+    name, entry = found[0]
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, [text], name)
 
 
 def _means(target: str, entry: str, module: str) -> bool:
-    """Tell whether ``package.module.Name.attribute`` is the entry ``package.Name.attribute``."""
-    home, _, rest = entry.rpartition(".")
-    if target == rest or entry.endswith(f".{target}"):
-        return not module or entry.startswith(module)
-    return target.startswith(f"{home}.") and target.endswith(f".{rest}")
+    """Tell whether a target is the entry ``package.Name`` or ``package.Name.attribute``.
+
+    A target may lack the start, or name a module of the package, ``package.module.Name``.
+    """
+    if not target.startswith(ROOT):
+        return entry.startswith(module) and entry.endswith(f".{target}")
+    here, there = target.split("."), entry.split(".")
+    return len(here) == len(there) + 1 and here[:2] == there[:2] and here[3:] == there[2:]
 
 
 def inline_formula(translator: HTML5Translator, node: nodes.math) -> None:
     """Write a formula as MathML, which browsers show by themselves."""
-    translator.body.append(tex2mathml(_stretching(node.astext())))
+    translator.body.append(_mathml(node, as_block=False))
     raise nodes.SkipNode
 
 
 def block_formula(translator: HTML5Translator, node: nodes.math_block) -> None:
     """Write a formula on lines of its own."""
-    formula = tex2mathml(_stretching(node.astext()), as_block=True)
-    translator.body.append(f'<div class="math">{formula}</div>')
+    translator.body.append(f'<div class="math">{_mathml(node, as_block=True)}</div>')
     raise nodes.SkipNode
 
 
-def _stretching(formula: str) -> str:
-    """Return it without ``\\big``: in MathML parentheses have the size of what they enclose."""
-    return re.sub(r"\\[Bb]igg?(?![A-Za-z])", "", formula)
+def _mathml(node: nodes.Element, *, as_block: bool) -> str:
+    # In MathML parentheses grow with what they enclose, and the place decides the style.
+    formula = re.sub(r"\\(?:[Bb]igg?|textstyle)(?![A-Za-z])", "", node.astext())
+    try:
+        return tex2mathml(formula, as_block=as_block)
+    except MathError as error:
+        _log.warning("cannot show the formula %s: %s", formula, error, location=node)
+        return f"<code>{html.escape(formula)}</code>"
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Add them to Sphinx."""
     app.add_directive("public-names", PublicNames)
     app.connect("builder-inited", document_constants)
+    app.connect("autodoc-process-docstring", parse_sections, priority=400)  # before Napoleon
     app.connect("missing-reference", find_public)
     app.add_html_math_renderer("mathml", (inline_formula, None), (block_formula, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

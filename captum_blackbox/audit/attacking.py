@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from captum_blackbox.audit.methods import METHODS
+from captum_blackbox.audit.methods import METHODS, RANDOM
+from captum_blackbox.audit.shaking import shaken
 from captum_blackbox.audit.workplace import Workplace
 from captum_blackbox.compare.context import NotApplicableError
 from captum_blackbox.errors import QueryBudgetError
@@ -16,7 +17,7 @@ from captum_blackbox.fragility.curves import fragility_curves
 from captum_blackbox.fragility.curves_result import FragilityCurves
 
 HALF = 0.5  # of the most important pixels, below which an explanation of an image is broken
-NOT_FOLLOWED = "it asks about changed images and has no derivative that an attack could follow"
+NOT_FOLLOWED = "it has no derivative that an attack could follow"
 RANDOM_MODE = "random"
 
 
@@ -47,13 +48,16 @@ class Fragility:
         curves: Method → its numbers.
         pictures: Method → one image.
         reasons: Method that was not attacked → why.
-        radii: As text → as a number.
+        shaken: Method that no attack can follow → radius → share of the most important pixels that
+            random signs leave, ``(N,)``.
+        radii: As text → as a number, from small to large.
         modes: What was aimed at.
     """
 
     curves: Mapping[str, FragilityCurves]
     pictures: Mapping[str, AttackedImage]
     reasons: Mapping[str, str]
+    shaken: Mapping[str, Mapping[float, Tensor]]
     radii: Mapping[str, float]
     modes: tuple[str, ...] = field(default=())
 
@@ -80,7 +84,12 @@ class Fragility:
         return self.curves[method].scores(method, "intersection", mode=mode, radius=radius)
 
     def weakest(self, method: str, radius: float) -> Tensor:
-        """Return the same for the aim that leaves the fewest, image by image."""
+        """Return the same for the aim that leaves the fewest, image by image.
+
+        For methods that no attack can follow, what random signs leave.
+        """
+        if method in self.shaken:
+            return self.shaken[method][radius]
         shares = torch.stack([self.left(method, mode, radius) for mode in self.aims])
         known = torch.where(shares.isnan(), torch.inf, shares).min(0).values
         return torch.where(known.isinf(), torch.nan, known)
@@ -91,15 +100,20 @@ def attacked(place: Workplace, methods: Sequence[str]) -> Fragility:
     curves: dict[str, FragilityCurves] = {}
     pictures: dict[str, AttackedImage] = {}
     reasons: dict[str, str] = {}
+    signs: dict[str, Mapping[float, Tensor]] = {}
     for name in methods:
         method = METHODS[name]
-        if not method.is_attacked:
-            reasons[name] = "it does not look at the image" if name == "random" else NOT_FOLLOWED
+        if name == RANDOM:
+            reasons[name] = "it does not look at the image"
             continue
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # those of making it were told before
                 made = method.make(place)
+                if not method.is_attacked:
+                    reasons[name] = NOT_FOLLOWED
+                    signs[name] = shaken(place, name, made)
+                    continue
                 attack = InterpretationAttack.normalized(
                     made.attribution,
                     mean=place.images.mean,
@@ -116,7 +130,7 @@ def attacked(place: Workplace, methods: Sequence[str]) -> Fragility:
             curves.pop(name, None)
             reasons[name] = " ".join(str(error).split()) or type(error).__name__
     budget = place.budget
-    return Fragility(curves, pictures, reasons, dict(budget.radii), budget.modes)
+    return Fragility(curves, pictures, reasons, signs, dict(budget.radii), budget.modes)
 
 
 def _curves(place: Workplace, name: str, attack: InterpretationAttack) -> FragilityCurves:

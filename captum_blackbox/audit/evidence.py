@@ -77,7 +77,8 @@ def gains(comparison: Comparison, method: str) -> list[Gain]:
 
 def attacks_on(fragility: Fragility, method: str) -> Attacks | None:
     """Return what attacks did to a method, at the smallest radius that breaks it."""
-    if method not in fragility.curves:
+    is_aimed = method in fragility.curves
+    if not is_aimed and method not in fragility.shaken:
         return None
     breaks_at, radius = None, list(fragility.radii)[-1]
     for text, value in fragility.radii.items():
@@ -91,10 +92,16 @@ def attacks_on(fragility: Fragility, method: str) -> Attacks | None:
     if len(known) == 0:
         return None
     chance = None
-    if RANDOM_MODE in fragility.modes and fragility.aims != [RANDOM_MODE]:
+    if is_aimed and RANDOM_MODE in fragility.modes and fragility.aims != [RANDOM_MODE]:
         chance = float(fragility.left(method, RANDOM_MODE, fragility.radii[radius]).nanmean())
     return Attacks(
-        breaks_at, radius, float(known.mean()), chance, int((known < HALF).sum()), len(known)
+        breaks_at,
+        radius,
+        float(known.mean()),
+        chance,
+        int((known < HALF).sum()),
+        len(known),
+        is_aimed=is_aimed,
     )
 
 

@@ -51,7 +51,7 @@ def attacked_maps(audit: Audit, out: Path) -> list[AttackedMap]:
         for kind, png in pictures.items():
             address = f"{MAPS_FOLDER}/attacked--{name}--{kind}.png"
             _write(out / address, png)
-            links[f"{kind} as PNG"] = address
+            links[kind] = address
         found.append(
             AttackedMap(
                 METHODS[name].name,
@@ -110,7 +110,8 @@ def _numbers(audit: Audit, row: int, name: str) -> dict[str, str]:
     if attacks is not None:
         radius = audit.fragility.radii[attacks.radius]
         left = float(audit.fragility.weakest(name, radius)[row])
-        found[f"left at {attacks.radius}"] = percent(left if math.isfinite(left) else None)
+        by = "left at" if attacks.is_aimed else "random signs leave at"
+        found[f"{by} {attacks.radius}"] = percent(left if math.isfinite(left) else None)
     return found
 
 

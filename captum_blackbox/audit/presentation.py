@@ -106,7 +106,7 @@ def _verdict(audit: Audit, name: str) -> MethodVerdict:
             if has_tests
             else None
         ),
-        left=None if attacks is None else attacks.left,
+        left=None if attacks is None or not attacks.is_aimed else attacks.left,
         radius="" if attacks is None else attacks.radius,
         axioms=(sum(axioms.values()), len(axioms)) if axioms else None,
         rank=_known(audit.comparison.overall_ranks[name]),
@@ -117,16 +117,12 @@ def _verdict(audit: Audit, name: str) -> MethodVerdict:
 def _cells(audit: Audit, name: str) -> list[MetricCell]:
     found = []
     for metric, higher in audit.comparison.metrics.items():
-        mean = audit.comparison.mean(name, metric)
+        mean = audit.comparison.mean(name, metric).mean
         difference = None if name == RANDOM else audit.comparison.difference(name, metric, RANDOM)
         says = None
         if difference is not None:
             says = better_or_worse(difference, not higher, len(audit.images.names))
-        found.append(
-            MetricCell(
-                _known(mean.mean), _known(mean.low), _known(mean.high), difference, says or ""
-            )
-        )
+        found.append(MetricCell(_known(mean), difference, says or ""))
     return found
 
 
@@ -151,6 +147,15 @@ def _fragility(audit: Audit, name: str) -> FragilityRow:
     if found is None:
         reason = fragility.reasons.get(name, "the attack gave no number")
         return FragilityRow(METHODS[name].name, reason=reason)
+    if not found.is_aimed:
+        return FragilityRow(
+            METHODS[name].name,
+            breaks_at=found.breaks_at,
+            radius=found.radius,
+            chance=found.left,
+            broken=(found.broken, found.images),
+            reason=fragility.reasons[name],
+        )
     radius = fragility.radii[found.radius]
     mode = min(fragility.aims, key=lambda each: float(fragility.left(name, each, radius).nanmean()))
     curves = fragility.curves[name]

@@ -60,6 +60,7 @@ class Attacks:
         chance: The same by random signs; ``None`` if they were not tried.
         broken: Images broken there.
         images: Of how many.
+        is_aimed: Whether there was an attack, or random signs only.
     """
 
     breaks_at: str | None
@@ -68,6 +69,7 @@ class Attacks:
     chance: float | None
     broken: int
     images: int
+    is_aimed: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ class Evidence:
         method: For the reader.
         images: How many images have a map.
         tests: Against random maps.
-        attacks: ``None`` if it was not attacked.
-        not_attacked: Why.
+        attacks: ``None`` if there is no number.
+        not_attacked: Why there was no attack that aims.
         axioms: Axiom → whether it is met; empty if unknown.
         located: Mean share of the most important pixels, as many as the true cause has, that lie on
             it; ``None`` where the cause is unknown.
@@ -177,7 +179,11 @@ def _doubts(evidence: Evidence) -> list[str]:
     if any(test.is_worse for test in evidence.tests) or 2 * better <= len(evidence.tests):
         found.append("only some of the tests say that the places it marks matter to the model")
     if evidence.attacks is not None and evidence.attacks.breaks_at is not None:
-        found.append("somebody who changes an image invisibly can move what it marks")
+        found.append(
+            "somebody who changes an image invisibly can move what it marks"
+            if evidence.attacks.is_aimed
+            else "even random changes that nobody sees move what it marks"
+        )
     if _insane(evidence):
         found.append("it may show the image more than the model")
     if evidence.agreement is not None and evidence.agreement < _ENOUGH_AGREEMENT:
@@ -194,7 +200,8 @@ def _believe(evidence: Evidence, grade: Grade, doubts: Sequence[str]) -> str:
     if grade is Grade.UNSUPPORTED:
         return "Nothing here shows that its maps say more about this model than noise does."
     if grade is Grade.SUPPORTED:
-        untested = "" if evidence.attacks else " How easily it can be fooled was not tested."
+        is_tested = evidence.attacks is not None and evidence.attacks.is_aimed
+        untested = "" if is_tested else " How easily it can be fooled on purpose was not tested."
         return f"The places it marks matter to the model, on images like these.{untested}"
     if doubts[0].startswith("only some"):
         return f"It knows something, but {_joined(doubts)}."
@@ -234,11 +241,16 @@ def _attacked(evidence: Evidence) -> list[str]:
     found = evidence.attacks
     if found is None:
         return [f"Not attacked: {evidence.not_attacked}."] if evidence.not_attacked else []
-    says = "An invisible change" if found.breaks_at is not None else "No invisible change broke it:"
-    text = (
-        f"{says} of at most {found.radius} leaves {_share(found.left)} of its most important "
-        f"pixels, and fewer than half on {found.broken} of {_images(found.images)}"
+    leaves = (
+        f"{_share(found.left)} of its most important pixels, and fewer than half on "
+        f"{found.broken} of {_images(found.images)}"
     )
+    if not found.is_aimed:
+        return [
+            f"Random signs of {found.radius} leave {leaves}. Not attacked: {evidence.not_attacked}."
+        ]
+    says = "An invisible change" if found.breaks_at is not None else "No change broke it: one"
+    text = f"{says} of at most {found.radius} leaves {leaves}"
     if found.chance is not None:
         text += f"; random signs of that size leave {_share(found.chance)}"
     return [text + "."]

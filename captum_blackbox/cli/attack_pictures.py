@@ -61,14 +61,14 @@ class Pictures:
             pictures = self.attacked.kept.attackers.preparation.pictures(made.inputs)
             for image, chosen in enumerate(shown):
                 self._write(cell, image, pictures[image])
-                if cell in chosen:
+                raised = self.attacked.numbers[cell].label[image] < 0
+                if cell in chosen and not raised:
                     views[image].append((cell, self._moved(made, pictures, image)))
         for image, moved in enumerate(views):
             rows = {self._title(cell): each for cell, each in moved}
-            name = f"{self._stem(image)}.png"
-            files.write_bytes(
-                self.folder / files.MAPS_FOLDER / name, attacked_png(rows, edge=_EDGE)
-            )
+            path = self.folder / files.MAPS_FOLDER / f"{self._stem(image)}.png"
+            if rows:
+                files.write_bytes(path, attacked_png(rows, edge=_EDGE))
         return [
             self._image(image, views[image], float(confidence[image]), predicted[image])
             for image in range(min(SHOWN, len(shown)))
@@ -103,7 +103,7 @@ class Pictures:
             name=self.subject.names[image],
             picture=picture_png(self.subject.pictures[image], edge=_EDGE),
             predicted=predicted,
-            probability=confidence,
+            probability=None if math.isnan(confidence) else confidence,
             truth=None if truth is None else self.subject.class_name(int(truth[image])),
             views=[self._view(cell, image, moved) for cell, moved in views],
         )

@@ -223,7 +223,7 @@ class InterpretationAttack(Attribution, Perturbation):
             label: The label that is kept; by default the clean prediction. An image that is
                 predicted otherwise comes back as it was.
             mode: ``"topk"``, ``"mass_center"``, ``"targeted"`` (needs a ``region``), ``"random"``
-                (one draw), ``"random_walk"``; or an
+                (one draw, again if it changes the label), ``"random_walk"``; or an
                 :class:`~captum_blackbox.fragility.Objective`.
             k: How many pixels are most important; by default a 50th of them.
             region: A mask ``(H, W)`` or ``(N, H, W)``, or a map to aim at.

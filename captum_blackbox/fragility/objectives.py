@@ -138,7 +138,11 @@ class TargetMap(Objective):
 
 
 class Random(Objective):
-    """Put ``+radius`` or ``-radius`` on every number, once: the baseline of the paper."""
+    """Put ``+radius`` or ``-radius`` on every number: the baseline of the paper.
+
+    A draw that changes the label is drawn again, up to 16 times; a draw is never chosen by what it
+    does to the explanation.
+    """
 
     name = "random"
     criterion = "intersection"

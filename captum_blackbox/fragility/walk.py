@@ -25,6 +25,8 @@ from captum_blackbox.shapes import Images
 OnFlip: TypeAlias = Literal["continue", "revert"]
 """What happens when the label changes: walk on, or step back and halve the step."""
 
+_DRAWS = 16  # of a random change, until the label is kept
+
 Stop: TypeAlias = Callable[[Images, Tensor, Tensor, Tensor], Tensor]
 """Images, their maps, their scores and their rows → which of them need no more steps."""
 
@@ -84,8 +86,8 @@ class Walk:
     """One attack on a batch; images do not influence each other.
 
     An iterate with another label is walked on from, but never returned. What is returned is the
-    iterate with the best criterion, so that more steps are never worse; a single random draw is
-    returned as it is drawn.
+    iterate with the best criterion, so that more steps are never worse. A random draw is returned
+    as it is drawn, and drawn again, some times, if it changes the label.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class Walk:
         Raises:
             InputError: There is no direction to walk in, and the plan is strict.
         """
-        steps = min(1, self.plan.steps) if self._is_one_draw else self.plan.steps
+        steps = min(_DRAWS, self.plan.steps) if self._is_one_draw else self.plan.steps
         bar = tqdm(
             total=steps,
             desc=self.plan.objective.name,
@@ -127,7 +129,7 @@ class Walk:
                 if not bool(self._active.any()):
                     break
                 self._move(number)
-                if number % self.plan.check_every == 0 or number == steps:
+                if self._is_one_draw or number % self.plan.check_every == 0 or number == steps:
                     self._judge(number)
                 bar.update()
         self._say_what_gained_nothing(self._attacked)
@@ -150,10 +152,12 @@ class Walk:
         rows = self._active.nonzero().flatten()
         direction = self._direction(number, rows)
         ball = self.ball.rows(rows)
-        size = ball.radius if self._is_one_draw else self._size[rows]
+        if self._is_one_draw:
+            self._now[rows] = ball.stepped(ball.images, direction, ball.radius)
+            return
         if number == 1 and not isinstance(self.plan.objective, Random):
             self._drop_still(rows, direction)
-        self._now[rows] = ball.stepped(self._now[rows], direction, size)
+        self._now[rows] = ball.stepped(self._now[rows], direction, self._size[rows])
 
     def _direction(self, number: int, rows: Tensor) -> Tensor:
         objective, now = self.plan.objective, self._now[rows]
@@ -194,8 +198,11 @@ class Walk:
             found = self.plan.criterion(normalised(maps), self.task.rows(rows)).to(values)
             same = (labels_of(scores) == part.label) & finite
             values[rows], kept[rows] = found, same
-            better = same & ((found > self._value[rows]) | self._is_one_draw)
-            if self._stop is not None:
+            better = same & (found > self._value[rows])
+            if self._is_one_draw:
+                better = same
+                self._active[rows[same]] = False
+            elif self._stop is not None:
                 done = self._stop(now, maps, scores, rows) & same
                 self._active[rows[done]] = False
                 better = better | done

@@ -117,15 +117,15 @@ class AttackedImage:
         name: Of the file or the scene.
         picture: What the network saw, before normalisation, as PNG.
         predicted: The clean prediction, which is kept and explained.
-        probability: Of it.
+        probability: Of it; ``None`` where every attack raised.
         truth: The true class, or ``None`` where unknown.
-        views: The strongest attack on each method.
+        views: The strongest attack on each method, where it did not raise.
     """
 
     name: str
     picture: bytes
     predicted: str
-    probability: float
+    probability: float | None
     truth: str | None
     views: Sequence[AttackView]
 

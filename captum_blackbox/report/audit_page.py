@@ -56,15 +56,11 @@ class MetricCell:
 
     Attributes:
         mean: Over the images; ``None`` without a number.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
         difference: To random maps, paired by image.
         verdict: ``"better"``, ``"worse"``, or empty where the difference may be chance.
     """
 
     mean: float | None
-    low: float | None = None
-    high: float | None = None
     difference: Difference | None = None
     verdict: str = ""
 
@@ -82,7 +78,8 @@ class FragilityRow:
         rank_correlation: With the clean map, by the strongest aim.
         center_shift: Of the centre of mass, in pixels.
         broken: Images broken, and how many were attacked.
-        reason: Why it was not attacked; empty if it was.
+        reason: Why it was not attacked; empty if it was. The rest is by random signs then, if there
+            is a radius.
     """
 
     name: str
@@ -108,7 +105,7 @@ class AttackedMap:
         change: The change, amplified.
         factor: By how much.
         left: Share of the most important pixels left.
-        links: Text → relative address of a picture.
+        links: ``"explanation"``, ``"after"``, ``"image"`` and ``"change"`` → relative address.
     """
 
     method: str
@@ -275,4 +272,4 @@ def render_audit(page: AuditPage) -> str:
         >>> "<title>&lt;b&gt;</title>" in render_audit(page)
         True
     """
-    return filled(TEMPLATE, page, [verdict.name for verdict in page.verdicts])
+    return filled(TEMPLATE, page, [])

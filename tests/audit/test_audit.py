@@ -9,10 +9,11 @@ import torch
 from audits import TINY, images, network, quietly
 from page_reader import EVIL, Reader
 
-from captum_blackbox import BlackBox, SceneConcepts
+from captum_blackbox import RISE, BlackBox, SceneConcepts
 from captum_blackbox.audit import AuditBudget, AuditImages, Grade
 from captum_blackbox.audit.axioms import AXIOMS, LINES
 from captum_blackbox.audit.judging import kept_map
+from captum_blackbox.audit.shaking import changed_by_signs
 from captum_blackbox.errors import BlackBoxError, InputError, ShapeError
 from captum_blackbox.metrics import deletion
 
@@ -44,7 +45,7 @@ def test_every_method_has_a_verdict_that_its_evidence_gives(whole):
         assert [test.name for test in evidence.tests] == [
             "deletion", "insertion", "patch degradation", "infidelity",
         ]  # fmt: skip
-        assert (evidence.attacks is None) == (name == "rise")
+        assert evidence.attacks.is_aimed == (name != "rise")
         assert evidence.area == pytest.approx(0.25)
         assert 0 <= evidence.located <= 1
         assert audit.verdicts[name].grade in {Grade.CARE, Grade.UNSUPPORTED}  # three images only
@@ -83,6 +84,26 @@ def test_attacks_are_counted_by_hand(whole):
         assert attacks.left == pytest.approx(float(left.mean()))
         assert attacks.broken == int((left < 0.5).sum())
         assert (attacks.breaks_at is not None) == (2 * attacks.broken >= 3)
+
+
+def test_what_random_signs_leave_by_hand(whole):
+    audit, _, _, model = whole
+    place, given = audit.place, images()
+    changed = changed_by_signs(place, 8 / 255)
+    assert float((changed - given.inputs).abs().max()) <= 8 / 255 + 1e-6
+    assert 0 <= float(changed.min()) and float(changed.max()) <= 1
+    inside = (given.inputs > 8 / 255) & (given.inputs < 1 - 8 / 255)
+    torch.testing.assert_close(
+        (changed - given.inputs).abs()[inside], torch.full((int(inside.sum()),), 8 / 255)
+    )
+    rise = RISE(place.box, masks=TINY.masks, seed=0)
+    for row in range(3):
+        target = int(audit.answers.predicted[row])
+        maps = [rise.attribute(x[row : row + 1], target=target) for x in (given.inputs, changed)]
+        best = [each.flatten().argmax() for each in maps]  # one pixel is a fiftieth of 64
+        kept = model(changed[row : row + 1]).argmax() == target
+        expected = float(best[0] == best[1]) if kept else 1.0
+        assert float(audit.fragility.weakest("rise", 8 / 255)[row]) == expected
 
 
 def test_the_page_escapes_names_and_links_to_what_is_there(whole):
@@ -147,7 +168,7 @@ def test_an_image_that_the_model_fails_on_is_reported_and_the_rest_goes_on(tmp_p
     assert audit.images.names == ("a", "c")
     text = Reader(audit.write(tmp_path).read_text()).text
     assert "The model failed on 1 image, which is left out" in text
-    assert re.search(r"the model b .*not this <one>", text)
+    assert re.search(r"the model\s?b\s?.*not this <one>", text)
 
 
 def test_a_black_box_gets_what_only_calls_it_and_a_student(tmp_path):

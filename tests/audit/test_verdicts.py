@@ -113,6 +113,19 @@ def test_what_was_not_attacked_says_so_even_if_supported():
     assert "was not tested" not in verdict(Evidence("Mine", 12, [BETTER], attacks=HELD)).believe
 
 
+def test_random_signs_count_where_no_attack_can_follow():
+    shaken = dataclasses.replace(HELD, is_aimed=False, chance=None)
+    held = verdict(Evidence("Mine", 12, [BETTER], attacks=shaken, not_attacked="no derivative"))
+    assert held.grade is Grade.SUPPORTED and "on purpose was not tested" in held.believe
+    assert held.because.replace("\u00a0", " ").endswith(
+        "Random signs of 8/255 leave 80 % of its most important pixels, and fewer than half on 1 of "
+        "12 images. Not attacked: no derivative."
+    )
+    broke = dataclasses.replace(BROKE, is_aimed=False)
+    found = verdict(Evidence("Mine", 12, [BETTER], attacks=broke))
+    assert found.grade is Grade.CARE and "even random changes" in found.believe
+
+
 def test_without_maps_the_reason_is_said():
     found = verdict(Evidence("Mine", failure="no Conv2d"))
     assert found.because == "No map was made: no Conv2d."

@@ -352,6 +352,8 @@ class TestChoices:
         assert second["attacks"][0]["reason"] == "too bright"
         assert second["attacks"][0]["intersection"] is None
         text = Reader(Path("choosy/report.html").read_text()).text
+        assert "nan" not in text
+        assert {path.name for path in Path("choosy/maps").glob("*")} == {"0000-a.png"}
         assert "b.png could not be attacked everywhere, and is missing there: too bright" in text
         again = done("--model", "net.py:choosy", "--images", "some", *plain, *options)
         assert "used again" not in again.stderr

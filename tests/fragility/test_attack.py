@@ -217,6 +217,20 @@ def test_a_random_change_is_the_radius_everywhere_or_the_bound():
     assert result.steps.tolist() == [0, 1]
 
 
+def test_a_random_change_of_the_label_is_drawn_again():
+    images = some_images(2)
+    model = Edge(float(images.mean((1, 2, 3)).max()))  # half of all draws cross the border
+    attack = InterpretationAttack(Saliency(model), beta=None)
+    found = [attack.run(images, 0.1, mode="random", seed=seed) for seed in range(8)]
+    assert all(each.label_kept.all() for each in found)
+    draws = torch.stack([each.best_step for each in found])
+    assert draws.min() == 1 and draws.max() > 1  # by the first draw, or a later one
+    for each in found:
+        change = (each.inputs - images).abs()
+        free = (images > 0.1) & (images < 0.9)
+        torch.testing.assert_close(change[free], torch.full_like(change[free], 0.1))
+
+
 def test_a_random_walk_stays_near():
     attack, images = InterpretationAttack(Saliency(small_cnn())), some_images()
     result = attack.run(images, 0.05, 0.02, 9, mode="random_walk", k=K)

@@ -30,9 +30,7 @@ OURS = {
 def test_it_is_moved_further_than_by_chance(name):
     images = some_images(4)
     attack = InterpretationAttack(OURS[name])
-    found = {
-        mode: attack.run(images, 0.1, 0.01, 15, mode=mode, k=6) for mode in ("topk", "random")
-    }
+    found = {mode: attack.run(images, 0.1, 0.01, 15, mode=mode, k=6) for mode in ("topk", "random")}
     moved = found["topk"]
     assert moved.label_kept.all() and moved.success.any()
     assert moved.attacked.intersection.mean() < found["random"].attacked.intersection.mean()

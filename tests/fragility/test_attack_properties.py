@@ -37,7 +37,7 @@ def network(channels, height, width, dtype):
 def test_whatever_is_asked_the_attack_keeps_its_promises(
     mode, norm, dtype, shape, radius, seed, masked, by_channel
 ):
-    count, channels, height, width = shape
+    _, channels, height, width = shape
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(shape, generator=generator).to(dtype)
     model = network(channels, height, width, dtype)

@@ -1,0 +1,72 @@
+"""How far random changes of an image move a map, for methods that no attack can follow."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from captum_blackbox.audit.judging import kept_map
+from captum_blackbox.audit.methods import Made
+from captum_blackbox.audit.workplace import Workplace
+from captum_blackbox.compare.context import content_seeds
+from captum_blackbox.metrics import topk_intersection
+from captum_blackbox.metrics.full_size import full_size_maps
+
+_MOST_IMPORTANT = 50  # a fiftieth of the pixels, as in attacks
+
+
+def shaken(place: Workplace, name: str, made: Made) -> Mapping[float, Tensor]:
+    """Return radius → share of the most important pixels that random signs leave, ``(N,)``.
+
+    Each pixel goes up or down by the radius. Where that changes the prediction, the image counts as
+    it was, with 1; NaN where there is no map. What is kept is not done again.
+
+    Args:
+        place: The model and the images.
+        name: Of the method, whose clean maps are kept.
+        made: The method.
+    """
+    radii = list(place.budget.radii.values())
+    kept = place.kept.read(f"shaken-{name}")
+    if kept is None:
+        left = torch.stack([_left(place, name, made, radius) for radius in radii])
+        place.kept.write(f"shaken-{name}", {"left": left}, {})
+    else:
+        left = kept[0]["left"]
+    return dict(zip(radii, left, strict=True))
+
+
+def _left(place: Workplace, name: str, made: Made, radius: float) -> Tensor:
+    inputs, changed = place.images.inputs, changed_by_signs(place, radius)
+    found = torch.full((len(inputs),), torch.nan, dtype=torch.float64)
+    before, after = place.box(inputs).argmax(1), place.box(changed).argmax(1)
+    k = max(1, inputs[0, 0].numel() // _MOST_IMPORTANT)
+    for row in range(len(inputs)):
+        clean = kept_map(place, name, row)
+        if clean is None:
+            continue
+        if before[row] != after[row]:
+            found[row] = 1.0
+            continue
+        image, target = changed[row : row + 1], before[row : row + 1].to(inputs.device)
+        given = made.attribution.attribute(image, target=target, **made.settings)
+        moved = full_size_maps(given, image).cpu()
+        found[row] = topk_intersection(clean[None], moved, k)[0]
+    return found
+
+
+def changed_by_signs(place: Workplace, radius: float) -> Tensor:
+    """Return the images with each number moved by the radius, up or down, within [0, 1]."""
+    images, inputs = place.images, place.images.inputs
+    mean, std = (
+        torch.tensor(each, device=inputs.device, dtype=inputs.dtype).view(1, -1, 1, 1)
+        for each in (images.mean, images.std)
+    )
+    signs = torch.stack(
+        [
+            torch.randint(0, 2, inputs.shape[1:], generator=torch.Generator().manual_seed(seed))
+            for seed in content_seeds(inputs, place.seed)
+        ]
+    )
+    pixels = inputs * std + mean + radius * (2 * signs.to(inputs) - 1)
+    return (pixels.clamp(0, 1) - mean) / std
