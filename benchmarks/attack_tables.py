@@ -102,6 +102,6 @@ def _how_to_read_influence(records: Sequence[Mapping[str, Any]]) -> str:
     return (
         "Mean over test images of how many of the 5 most helpful training images are still among "
         "them, and of Spearman's correlation of all influences; labels kept. Published for the "
-        f"last layer of Inception v3: {published['attack, radius 8']}; random signs, radius about 10: "
-        f"{published['random signs, radius about 10']}."
+        f"last layer of Inception v3: {published['attack, radius 8']}; random signs, radius about "
+        f"10: {published['random signs, radius about 10']}."
     )

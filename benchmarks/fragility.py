@@ -8,6 +8,7 @@ first, and the file is valid at any time: it says which rows it has.
 
 import argparse
 import json
+import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from claims_data import WORK
 from fragility_data import IG_STEPS, MODES, PUBLISHED, SHOWN, SUBJECTS, Job, Subject, jobs
 from fragility_tables import DIFFERENCES, as_curves, orderings
 from harness import RESULTS, SCHEMA, environment, write_json
+from torch import Tensor
 
 from captum_blackbox.fragility.curves import fragility_curves
 from captum_blackbox.fragility.curves_result import MEASURES, FragilityCurves
@@ -28,7 +30,7 @@ from captum_blackbox.fragility.transfer import TRANSFERRED
 from captum_blackbox.report.fragility import fragility_png
 from captum_blackbox.statistics.bootstrap import estimate
 
-PER_IMAGE = (*SHOWN, "ssim")
+PER_IMAGE = (*SHOWN, "ssim", "success")
 JUDGE = "MobileNet v2"
 
 
@@ -77,6 +79,7 @@ def _row(key: tuple[Any, ...], parts: Sequence[tuple[Job, FragilityCurves]]) -> 
         for measure in (MEASURES if judge is None else TRANSFERRED)
     }  # fmt: skip
     known = {measure: each for measure, each in scores.items() if bool(each.isfinite().any())}
+    moved = known.get("success", torch.ones(len(scores["intersection"]))) == 1
     walk = {"steps": job.steps, "step": job.step, "check_every": job.check_every}
     return {
         "group": group,
@@ -86,17 +89,26 @@ def _row(key: tuple[Any, ...], parts: Sequence[tuple[Job, FragilityCurves]]) -> 
         "radius": radius,
         "judge": judge,
         "images": len(scores["intersection"]),
-        "walk": {"steps": 1, "step": radius, "check_every": 1} if mode == "random" else walk,
-        "means": {
-            measure: {k: round(v, 4) for k, v in asdict(estimate(each)).items()}
-            for measure, each in known.items()
-        },
+        "walk": {"draws": "one that keeps the label, of at most 16"} if mode == "random" else walk,
+        "means": _means(known),
+        "moved": _means({name: each[moved] for name, each in known.items() if name in SHOWN}),
         "values": {
-            measure: [None if value != value else round(value, 4) for value in each.tolist()]
+            measure: [_rounded(value) for value in each.tolist()]
             for measure, each in known.items()
             if measure in PER_IMAGE
         },
     }
+
+
+def _means(scores: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    return {
+        measure: {key: _rounded(value) for key, value in asdict(estimate(each)).items()}
+        for measure, each in scores.items()
+    }
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
 
 
 def record(

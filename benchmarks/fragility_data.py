@@ -1,8 +1,7 @@
 """What is attacked, how hard, in which order; and what was published."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -213,38 +212,25 @@ def jobs(network: str, budget: str) -> list[Job]:
 
 
 def _curve(method: str, radius: int, first: int, last: int, **walk: Any) -> Job:
-    walk = {"steps": 12, "step": radius / 6, "check_every": 1} | walk
+    walk = {"steps": 30, "step": 0.5, "check_every": 1} | walk
     return Job("curves", method, method, radius, first, last, **walk)
 
 
-def _waves(sizes: Mapping[str, Sequence[int]], radius: int, wave: int, **walk: Any) -> list[Job]:
-    """Return the next images of every method, one method after the other."""
-    found = []
-    for method in METHODS:
-        slices = list(pairwise(sizes[method]))
-        if wave < len(slices):
-            found.append(_curve(method, radius, *slices[wave], **walk))
-    return found
-
-
 def _squeezenet() -> list[Job]:
-    sizes = {
-        "gradient": (0, 8, 24, 48), "DeepLIFT": (0, 3, 6, 12), "integrated gradients": (0, 2, 4, 6)
-    }  # fmt: skip
-    few = {"gradient": (0, 8, 16), "DeepLIFT": (0, 3, 6), "integrated gradients": (0, 2, 4)}
-    first, second = (_waves(sizes, 8, wave) for wave in (0, 1))
+    gradient, deep_lift, integrated = METHODS
     return [
-        _with_transfer(first[0]),
-        *first[1:],
-        *_waves(few, 2, 0),
-        _with_transfer(_curve("gradient", 8, 8, 16)),
-        _curve("gradient", 8, 16, 24),
-        *second[1:],
-        *(_curve("gradient", radius, 0, 8) for radius in (4, 1)),
-        *_others(8, 6, {"steps": 12, "step": 8 / 6, "check_every": 1}),
-        *_waves(few, 2, 1),
-        *(_curve("gradient", radius, 8, 12) for radius in (4, 1)),
-        *_waves(sizes, 8, 2),
+        _with_transfer(_curve(gradient, 8, 0, 8)),
+        _curve(deep_lift, 8, 0, 3),
+        _curve(integrated, 8, 0, 2),
+        _curve(gradient, 2, 0, 8),
+        _curve(deep_lift, 2, 0, 2),
+        _with_transfer(_curve(gradient, 8, 8, 16)),
+        _curve(deep_lift, 8, 3, 6),
+        _curve(integrated, 8, 2, 4),
+        _curve(gradient, 4, 0, 6),
+        _curve(gradient, 1, 0, 6),
+        *_others(8, 4, {"steps": 30, "step": 0.5, "check_every": 1}),
+        _curve(integrated, 2, 0, 2),
     ]
 
 
@@ -253,13 +239,14 @@ def _with_transfer(job: Job) -> Job:
 
 
 def _cifar() -> list[Job]:
-    sizes = {"gradient": (0, 64), "DeepLIFT": (0, 32), "integrated gradients": (0, 16)}
-    walk = {"steps": 40, "check_every": 1}
-    found = [
-        job for radius in (8, 2, 4, 1) for job in _waves(sizes, radius, 0, **walk, step=radius / 8)
-    ]
-    full = Job("steps", "300 steps of 0.5/255", "gradient", 8, 0, 64, 300, 0.5, 1, ("topk",))
-    return [*found, *_others(8, 32, {"steps": 40, "step": 1.0, "check_every": 1}), full]
+    walk = {"steps": 60, "step": 0.5, "check_every": 1}
+    sizes = dict(zip(METHODS, (64, 32, 16), strict=True))
+    found = [_curve(method, 8, 0, count, **walk) for method, count in sizes.items()]
+    full = Job("steps", "300 steps of 0.5/255", "gradient", 8, 0, 32, 300, 0.5, 1, ("topk",))
+    found.append(full)
+    found += [_curve(method, 2, 0, count // 2, **walk) for method, count in sizes.items()]
+    found += [_curve("gradient", radius, 0, 32, **walk) for radius in (4, 1)]
+    return [*found, *_others(8, 32, walk)]
 
 
 def _others(radius: int, images: int, walk: Mapping[str, Any]) -> list[Job]:

@@ -29,12 +29,21 @@ html_math_renderer = "mathml"
 
 autosummary_generate = False
 autodoc_member_order = "bysource"
+autodoc_default_options = {
+    # Members of our own bases belong to a class; those of these do not.
+    "inherited-members": (
+        "Attribution, LayerAttribution, GradientAttribution, PerturbationAttribution, Perturbation, "
+        "Module, Dataset, Composite, Mapping, Sequence, StrEnum, Protocol, ABC, tuple, Exception, "
+        "Warning, object"
+    ),
+}
+autodoc_inherit_docstrings = False  # Captum's are in another style
 autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 python_maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
+toc_object_entries_show_parents = "hide"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 

@@ -14,7 +14,6 @@ from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.ext.autosummary import Autosummary
-from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
@@ -22,6 +21,7 @@ from sphinx.util.typing import ExtensionMetadata
 from sphinx.writers.html5 import HTML5Translator
 
 ROOT = "captum_blackbox"
+_COLON = "\N{RATIO}"
 _log = logging.getLogger(__name__)
 
 
@@ -84,16 +84,26 @@ def _imported(code: str) -> list[tuple[str, str]]:
     ]
 
 
-def parse_sections(
+def hide_colon(
     app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]
 ) -> None:
-    """Parse the docstrings of properties and constants as those of functions.
-
-    Left to itself Napoleon looks for no sections there, and takes what stands before a colon for a
-    type. An empty first line keeps it from that.
-    """
+    """Hide a colon from Napoleon, which takes what stands before it in a property for a type."""
     if what in {"attribute", "data", "property"}:
-        lines[:] = ["", *GoogleDocstring(list(lines), app.config, app, "function", name).lines()]
+        lines[:1] = [line.replace(":", _COLON) for line in lines[:1]]
+
+
+def show_colon(
+    app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]
+) -> None:
+    """Show it again."""
+    lines[:] = [line.replace(_COLON, ":") for line in lines]
+
+
+def skip_fields(
+    app: Sphinx, what: str, name: str, value: object, skip: bool, options: object
+) -> bool | None:
+    """Skip the fields of a named tuple: the docstring of the tuple describes them."""
+    return True if str(getattr(value, "__doc__", "")).startswith("Alias for field") else None
 
 
 def find_public(
@@ -103,6 +113,9 @@ def find_public(
     if node.get("refdomain") != "py" or not node.get("refdoc"):
         return None
     target, module = node["reftarget"], node.get("py:module") or ROOT
+    first, _, rest = target.removeprefix(f"{ROOT}.").partition(".")
+    if first in import_module(ROOT).__all__:
+        target = ".".join(filter(None, (entry_of(ROOT, first), rest)))
     found = [
         (name, entry)
         for name, entry in env.domains.python_domain.objects.items()
@@ -122,7 +135,7 @@ def _means(target: str, entry: str, module: str) -> bool:
     if not target.startswith(ROOT):
         return entry.startswith(module) and entry.endswith(f".{target}")
     here, there = target.split("."), entry.split(".")
-    return len(here) == len(there) + 1 and here[:2] == there[:2] and here[3:] == there[2:]
+    return target == entry or len(here) == len(there) + 1 and here[:2] == there[:2] and here[3:] == there[2:]
 
 
 def inline_formula(translator: HTML5Translator, node: nodes.math) -> None:
@@ -151,7 +164,9 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Add them to Sphinx."""
     app.add_directive("public-names", PublicNames)
     app.connect("builder-inited", document_constants)
-    app.connect("autodoc-process-docstring", parse_sections, priority=400)  # before Napoleon
+    app.connect("autodoc-process-docstring", hide_colon, priority=400)  # Napoleon has 500
+    app.connect("autodoc-process-docstring", show_colon, priority=600)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("missing-reference", find_public)
     app.add_html_math_renderer("mathml", (inline_formula, None), (block_formula, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

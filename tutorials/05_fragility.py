@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from captum.attr import DeepLift, InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
+from captum.attr import DeepLift, IntegratedGradients, NoiseTunnel, Saliency
 from captum.robust import MinParamPerturbation
 from torch import nn
 
@@ -89,7 +89,9 @@ with softened(toy, beta):
     bent = hessian(lambda x: toy(x)[0, 0], two).view(2, 2)
 nearly_on = torch.tensor(-0.1 * beta).sigmoid()
 w = torch.tensor([-2.0, 2.0])
-torch.testing.assert_close(bent, beta * nearly_on * (1 - nearly_on) * torch.outer(w, w), rtol=1e-3, atol=1e-3)
+torch.testing.assert_close(
+    bent, beta * nearly_on * (1 - nearly_on) * torch.outer(w, w), rtol=1e-3, atol=1e-3
+)
 print(bent)
 
 # %% [markdown]
@@ -114,20 +116,24 @@ assert abs(toy(two) - toy(crossed.inputs)).max() < 0.05
 ticks = torch.linspace(0.35, 0.70, 57)
 x1, x2 = torch.meshgrid(ticks, ticks, indexing="xy")
 points = torch.stack([x1, x2], 2).view(-1, 2)
-figure, axes = plt.subplots(1, 2, figsize=(8, 3.9), sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(8, 4.3), sharey=True, layout="constrained")
 for panel, sharpness in zip(axes, (None, 10.0), strict=True):
     with softened(toy, sharpness):
         level = toy(points.view(-1, 1, 1, 2))[:, 0].detach().view_as(x1)
         arrows = slope(points).view(*x1.shape, 2)[4::8, 4::8]
     arrows = arrows / arrows.norm(dim=2, keepdim=True)
     panel.contour(x1, x2, level, 14, colors="#b9bfc6", linewidths=0.8)
-    panel.quiver(x1[4::8, 4::8], x2[4::8, 4::8], *arrows.unbind(2), color="#33383e", pivot="mid", width=0.004)
+    panel.quiver(
+        x1[4::8, 4::8], x2[4::8, 4::8], *arrows.unbind(2), color="#33383e", pivot="mid", width=0.004
+    )
     panel.plot(*two.flatten(), "o", color="#0072b2", label="image")
     panel.plot(*crossed.inputs.flatten(), "o", color="#d55e00", label="attacked")
     name = "ReLU: the network" if sharpness is None else "softplus, β = 10: the surrogate"
     panel.set(title=name, xlabel="first pixel", aspect="equal")
 axes[0].set_ylabel("second pixel")
-axes[0].legend(loc="lower left")
+figure.legend(
+    *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False
+)
 figure.savefig(out / "toy.png", dpi=120)
 plt.close(figure)
 
@@ -140,7 +146,8 @@ plt.close(figure)
 #
 # The built-in network names the object in rendered scenes, and its gradient says which pixels its
 # answer hangs on. The attack may change each number by 4/255. `topk` takes importance away from the
-# 2 % of the pixels that had most; `mass_center` moves the centre of all importance.
+# 2 % of the pixels that had most; `mass_center` moves the centre of all importance. A step is a
+# 16th of the radius, so with fewer than 16 steps an attack does not even get to the edge.
 
 # %%
 network = load_demo_network()
@@ -153,7 +160,7 @@ radius = 4 / 255
 attack = InterpretationAttack(Saliency(network))
 few = images[:4]
 results = {
-    mode: attack.run(few, radius, step_num=15, mode=mode)
+    mode: attack.run(few, radius, step_num=16, mode=mode)
     for mode in ("topk", "mass_center", "random")
 }
 for mode, result in results.items():
@@ -161,14 +168,14 @@ for mode, result in results.items():
 
 # %%
 rows = {
-    f"{SCENE_CLASSES[classes[i]]}, {mode.replace('_', ' ')}": Moved(
+    f"{SCENE_CLASSES[classes[i]]}, {name}": Moved(
         few[i],
         results[mode].inputs[i],
         normalised(results[mode].clean_maps)[i],
         normalised(results[mode].attacked_maps)[i],
     )
     for i in range(2)
-    for mode in ("topk", "mass_center")
+    for mode, name in (("topk", "top-k"), ("mass_center", "mass centre"))
 }
 (out / "attacked.png").write_bytes(attacked_png(rows))
 
@@ -190,7 +197,8 @@ assert by_chance.center_shift.mean() < 1
 # %% [markdown]
 # ## Move it where you want it
 #
-# Choose a corner that has nothing to do with the object, and make the network's "reason" lie there.
+# Choose a corner that has nothing to do with the object, a sixteenth of the image, and bring the
+# network's "reason" there. It does not all follow, but several times as much as lay there before.
 # `beta` may grow as the attack goes on: smooth and far-sighted first, then near to the network.
 
 # %%
@@ -207,7 +215,9 @@ before_maps, after_maps = normalised(aimed.clean_maps), normalised(aimed.attacke
 (out / "targeted.png").write_bytes(
     attacked_png(
         {
-            SCENE_CLASSES[classes[i]]: Moved(few[i], aimed.inputs[i], before_maps[i], after_maps[i])
+            f"{SCENE_CLASSES[classes[i]]}, {after[i]:.0%} in the corner": Moved(
+                few[i], aimed.inputs[i], before_maps[i], after_maps[i]
+            )
             for i in range(3)
         }
     )
@@ -223,14 +233,15 @@ before_maps, after_maps = normalised(aimed.clean_maps), normalised(aimed.attacke
 # %%
 attacks = {
     "gradient": InterpretationAttack(Saliency(network)),
-    "gradient × input": InterpretationAttack(InputXGradient(network)),
     "DeepLIFT": InterpretationAttack(DeepLift(network)),
     "integrated gradients": InterpretationAttack(
         IntegratedGradients(network), attribute_kwargs={"n_steps": 5}
     ),
 }
 radii = (1 / 255, 2 / 255, 4 / 255)
-curves = fragility_curves(attacks, few, radii=radii, step_num=8, step_size=None)
+curves = fragility_curves(
+    attacks, few, radii=radii, step_num=10, step_size=0.5 / 255, check_every=2
+)
 (out / "curves.png").write_bytes(fragility_png(curves))
 print(curves.to_markdown())
 
@@ -243,6 +254,12 @@ def left(method, mode):
 for method in attacks:
     assert left(method, "topk") < left(method, "random")
 assert left("gradient", "topk") < left("integrated gradients", "topk")
+assert left("gradient", "topk") < left("DeepLIFT", "topk")
+
+# %% [markdown]
+# Of the paper's three methods the gradient is moved most, here as there. There, on ImageNet,
+# integrated gradients were the most robust; on this network it is DeepLIFT. Four images are no
+# verdict, and robust is not right.
 
 # %% [markdown]
 # ## Defences, and how not to test them
@@ -265,7 +282,9 @@ tested = fragility_curves(
     few,
     modes=["topk"],
     radii=[radius],
-    step_num=12,
+    step_num=10,
+    step_size=radius / 8,
+    check_every=2,
     transfer_to=defended,
 )
 cell = {"mode": "topk", "radius": radius}
@@ -307,11 +326,11 @@ search = MinParamPerturbation(
     correct_fn=lambda moved, **_: bool(metrics.topk_intersection(clean_map, moved) >= 0.5),
 )
 _, smallest = search.evaluate(
-    one, target=its_class, attack_kwargs={"step_num": 8, "target": its_class}
+    one, target=its_class, attack_kwargs={"step_num": 16, "target": its_class}
 )
 print(f"half of the top pixels are others from a radius of {255 * smallest:.1f}/255 on")
 assert 0 < smallest <= 4 / 255
-broken = attack.run(one, smallest, step_num=8, success=topk_below(0.5))
+broken = attack.run(one, smallest, step_num=16, success=topk_below(0.5))
 assert broken.success.all()
 
 # %% [markdown]
@@ -375,7 +394,7 @@ class Spread(Objective):
 spread = InterpretationAttack(detail, model=network).run(
     few,
     8 / 255,
-    step_num=15,
+    step_num=16,
     mode=Spread(),
     criterion=lambda maps, task: entropy(maps).double(),
 )
@@ -416,12 +435,25 @@ assert (random_angles > 85).all()
 assert speeds["fragile"] > 5 * speeds["random"]
 
 # %% [markdown]
-# All this is for the softened network, at a point. `curvature_plane` looks at what becomes of it at
-# a distance: where the level lines of the score bend, arrows turn along them.
+# And take care with the speed: it is that of the softened network *at* the image. By first order, a
+# step as long as the attack's ball is wide, 4/255 in every number, would move the map by several
+# times its own length. `curvature_plane` goes there and looks:
 
 # %%
-plane = curvature_plane(network, few[:1], explanation_curvature(network, few[:1]), radius=0.4, points=9)
+length = radius * few[0].numel() ** 0.5
+at_first = explanation_curvature(network, few[:1])
+plane = curvature_plane(network, few[:1], at_first, radius=length, points=7)
 (out / "plane.png").write_bytes(plane_png(plane))
+forecast = at_first.relative_change(length, "L2").item()
+there = plane.similarity[0, [0, -1], 3]  # down and up the fragile direction
+print(f"forecast: a change of {forecast:.1f} lengths; cosine found there: {there.tolist()}")
+assert forecast > 3
+assert (there > 0.7).all()
+
+# %% [markdown]
+# The map there is still much the same. A straight step soon leaves the place where its direction
+# was the fragile one; an attack takes many steps, each with a gradient of its own. So curvature
+# says why explanations can be moved, and only an attack says how far.
 
 # %% [markdown]
 # ## A black box
@@ -445,41 +477,56 @@ print(f"the student agrees with the box on {report.agreement:.2f} of the scenes"
 assert report.agreement > 0.9
 
 asked = box.queries
-through = InterpretationAttack(explainer).run(few, 8 / 255, step_num=15, mode="mass_center", check_every=3)
+through = InterpretationAttack(explainer).run(
+    few, radius, step_num=16, mode="mass_center", check_every=4
+)
 print(f"{box.queries - asked} more questions", through, sep="\n")
 assert torch.equal(network(through.inputs).argmax(1), classes[:4])
 assert through.attacked.center_shift.mean() > 2
 
 # %% [markdown]
-# It is the student's explanation that moved. The map of the box, had we been able to open it, moved
-# less by the same images:
+# It is the student's explanation that moved. The map of the box, had we been able to open it, hardly
+# moves by the same images, and the student may no longer agree with the box about them. So ask for
+# the agreement on the very images that are explained:
 
 # %%
 opened = LayerSumGradCAM(network)
 maps = [opened.attribute(each, target=classes[:4]) for each in (few, through.inputs)]
 shift = metrics.center_shift(*maps)
 print(f"the box's own map: {shift.mean():.2f} pixels")
-assert shift.mean() < through.attacked.center_shift.mean()
+print("agreement:", explainer.agreement(few), "→", explainer.agreement(through.inputs))
+assert shift.mean() < through.attacked.center_shift.mean() / 2
 
 # %% [markdown]
-# ## Explanations by examples are no safer
+# ## Explanations by examples
 #
 # Influence functions explain a prediction by the training images that helped it most.
-# `InfluenceAttack` makes these less helpful; here for the last layer, with 300 training scenes.
+# `InfluenceAttack` makes the three best less helpful; here for the last layer, with 300 of the
+# scenes that the network learned from. It needs no surrogate.
 
 # %%
-training = Scenes(300, seed=0)
+training = Scenes(300, seed=1000)
 influence = InfluenceAttack(network, training, layers="classifier")
-moved = influence.run(few, radius)
-chance = influence.run(few, radius, mode="random")
-print("of the five best examples stay:", moved.overlap(5).tolist())
-print("by random signs:", chance.overlap(5).tolist())
+moved = influence.run(few, 8 / 255, step_num=10)
+chance = influence.run(few, 8 / 255, mode="random")
+print("of the five best examples stay", moved.overlap(5).tolist())
+print("by random signs", chance.overlap(5).tolist())
 assert moved.label_kept.all()
-assert moved.overlap(5).mean() < chance.overlap(5).mean()
+assert moved.overlap(5).mean() < chance.overlap(5).mean() - 0.2
 worst = int(moved.overlap(5).argmin())
 (out / "exemplars.png").write_bytes(
     exemplars_png(moved, training, number=worst, classes=SCENE_CLASSES)
 )
+
+# %% [markdown]
+# Part of that is cheap: influence is a share in the loss, and the attacked images have hardly any
+# loss left. All influences shrink together; which examples come first changes less than the
+# numbers above the pictures do.
+
+# %%
+sure = [network(each).softmax(1).amax(1).mean().item() for each in (few, moved.inputs)]
+print(f"confidence {sure[0]:.3f} → {sure[1]:.4f}")
+assert sure[1] > sure[0]
 
 # %% [markdown]
 # ## When not to use it

@@ -168,7 +168,7 @@ for version in versions:
     maps = version(example["model"]).attribute(pair, classes)
     for row, name in enumerate(drawn):
         drawn[name].append(attribution_png(maps[row]))
-(out / "versions.png").write_bytes(
+(out / "axioms_versions.png").write_bytes(
     montage_png(drawn, ["image", *(version.__name__ for version in versions)], edge=168)
 )
 
@@ -239,7 +239,7 @@ axes.axhline(0.05, color="grey", linestyle="--", linewidth=1)
 axes.set(xlabel="steps", ylabel="completeness error", xticks=counts, xticklabels=counts)
 axes.minorticks_off()
 axes.legend(frameon=False)
-figure.savefig(out / "steps.png", dpi=140, bbox_inches="tight")
+figure.savefig(out / "axioms_steps.png", dpi=140, bbox_inches="tight")
 plt.close(figure)
 print({name: [round(value, 4) for value in values] for name, values in errors.items()})
 assert all(middle < right for right, middle in zip(*errors.values(), strict=True))

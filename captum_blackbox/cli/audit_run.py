@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def run_audit_command(
     data, more = _data(opened, images, audit.fit_images)
     dissection, concepts = _concepts(opened, audit, subject)
     budget = BUDGETS[audit.budget.value]
-    spends = {"queries": audit.queries, "epochs": audit.epochs}
+    spends: dict[str, Any] = {"queries": audit.queries, "epochs": audit.epochs}
     budget = replace(budget, **{key: each for key, each in spends.items() if each is not None})
     function = opened.function
     say(f"judging {len(subject.names)} images")

@@ -328,8 +328,8 @@ def _check_one_baseline(attribute_kwargs: Mapping[str, Any] | None) -> None:
     only = baselines[0] if isinstance(baselines, tuple) and len(baselines) == 1 else baselines
     if isinstance(only, Tensor) and only.dim() > 0 and len(only) > 1:
         raise InputError(
-            f"an attack takes one baseline for all images, of shape (1, …), got {len(only)}; images "
-            "that are done leave the batch, and would lose theirs"
+            f"an attack takes one baseline for all images, of shape (1, …), got {len(only)}; "
+            "images that are done leave the batch, and would lose theirs"
         )
 
 

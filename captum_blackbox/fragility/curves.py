@@ -43,7 +43,7 @@ def fragility_curves(
 
     Which images count: those whose clean prediction is their label. Where an attack fails, the
     image counts with its clean value, so that a method does not look robust by failing on the
-    fragile ones. A single random draw that changes the label fails like any other attack.
+    fragile ones. A random change that alters the label is drawn again, up to 16 times.
 
     A defence is measured in the same call, as one more attack: on ``NoiseTunnel`` around the
     explanation (SmoothGrad), or one with ``defence_beta`` (the network judged with softplus).

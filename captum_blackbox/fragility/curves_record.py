@@ -40,7 +40,7 @@ class Record:
     ) -> None:
         radii = tuple(settings["radii"])
         cells = (len(modes), len(radii))
-        none = {"fill_value": torch.nan, "dtype": torch.float64}
+        none: dict[str, Any] = {"fill_value": torch.nan, "dtype": torch.float64}
         values = torch.full((len(methods), *cells, len(MEASURES), images), **none)
         transfer = torch.full((len(methods), len(judges), *cells, len(TRANSFERRED), images), **none)
         self._known = FragilityCurves(

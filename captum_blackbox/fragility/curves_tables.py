@@ -69,7 +69,7 @@ def as_dict(curves: FragilityCurves) -> dict[str, Any]:
     rows = []
     for method, judge, mode, radius in _cells(curves):
         measures = MEASURES if judge is None else TRANSFERRED
-        at = {"mode": mode, "radius": radius, "judge": judge}
+        at: dict[str, Any] = {"mode": mode, "radius": radius, "judge": judge}
         numbers = {name: curves.scores(method, name, **at) for name in measures}
         known = {name: each for name, each in numbers.items() if bool(each.isfinite().any())}
         means = {name: asdict(curves.mean(method, name, **at)) for name in known}
@@ -162,7 +162,7 @@ def _transfer(curves: FragilityCurves, measure: str) -> str:
     for method, judge, mode in itertools.product(curves.methods, curves.judges, curves.modes):
         cells = []
         for radius in curves.radii:
-            at = {"mode": mode, "radius": radius, "judge": judge}
+            at: dict[str, Any] = {"mode": mode, "radius": radius, "judge": judge}
             kept = curves.mean(method, "label_kept", **at).mean
             cells.append(f"{_interval(curves.mean(method, measure, **at))}, {_number(kept)}")
         rows.append([f"{method} → {judge}", mode, *cells])

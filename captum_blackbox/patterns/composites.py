@@ -138,7 +138,7 @@ class PatternComposite(Composite, ABC):
 class PatternNetComposite(PatternComposite):
     """PatternNet as a composite of Zennit: the weight is replaced by the pattern.
 
-    See :class:`PatternComposite` for the arguments. Zennit's registry has it as ``"pattern_net"``.
+    See ``PatternComposite`` for the arguments. Zennit's registry has it as ``"pattern_net"``.
 
     Example:
         >>> from zennit.attribution import Gradient
@@ -165,7 +165,7 @@ class PatternNetComposite(PatternComposite):
 class PatternAttributionComposite(PatternComposite):
     """PatternAttribution as a composite of Zennit: the weight is multiplied by the pattern.
 
-    See :class:`PatternComposite` for the arguments. Zennit's registry has it as
+    See ``PatternComposite`` for the arguments. Zennit's registry has it as
     ``"pattern_attribution"``.
 
     Example:

@@ -1,7 +1,7 @@
 """Fragility curves as a picture: how far explanations move as the radius of an attack grows."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -31,7 +31,12 @@ _MODES = {
     "random": "random signs",
     "random_walk": "random walk",
 }
-_STYLES = (("-", "o"), ((0, (5, 2)), "s"), ((0, (1, 1.6)), "^"), ("-.", "D"))
+_STYLES: tuple[tuple[Any, str], ...] = (
+    ("-", "o"),
+    ((0, (5, 2)), "s"),
+    ((0, (1, 1.6)), "^"),
+    ("-.", "D"),
+)
 _PANEL, _ROOM, _HEIGHT = 2.35, 1.2, 3.4  # inches: of the axes, for the names, of the figure
 _LEFT, _BETWEEN, _BOTTOM, _TOP = 0.5, 0.35, 0.78, 0.3
 _LINE = 0.115  # inches between two names

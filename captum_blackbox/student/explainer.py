@@ -42,7 +42,7 @@ class DistilledLayerSumGradCAM(Attribution):
     A student learns to answer as the black box does; the explanation is the sum of the Grad-CAMs
     of all layers of the student (:class:`LayerSumGradCAM`) for the class that the *box* predicts.
     It is an explanation of the box only as far as the student agrees with it: look at
-    :attr:`report` and :meth:`agreement`.
+    ``report`` and :meth:`agreement`.
 
     When not to use it: if you have the weights, :class:`LayerSumGradCAM` or any gradient method
     explains the model itself; if you cannot ask some thousand images, :class:`RISE` needs no
@@ -135,7 +135,7 @@ class DistilledLayerSumGradCAM(Attribution):
                 does not know: ``batch_size``, ``patience``, ``min_fidelity``, ``device`` …
 
         Returns:
-            What the student learned and what it cost; kept as :attr:`report`.
+            What the student learned and what it cost; kept as ``report``.
         """
         self.report = distill(
             self.box,

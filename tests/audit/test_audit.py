@@ -91,7 +91,7 @@ def test_what_random_signs_leave_by_hand(whole):
     place, given = audit.place, images()
     changed = changed_by_signs(place, 8 / 255)
     assert float((changed - given.inputs).abs().max()) <= 8 / 255 + 1e-6
-    assert 0 <= float(changed.min()) and float(changed.max()) <= 1
+    assert float(changed.min()) >= 0 and float(changed.max()) <= 1
     inside = (given.inputs > 8 / 255) & (given.inputs < 1 - 8 / 255)
     torch.testing.assert_close(
         (changed - given.inputs).abs()[inside], torch.full((int(inside.sum()),), 8 / 255)

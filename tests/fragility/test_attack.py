@@ -1,5 +1,6 @@
 """The attack against its slow definition, and what it promises."""
 
+import itertools
 import math
 
 import pytest
@@ -97,7 +98,7 @@ def test_more_steps_are_never_worse(mode):
             result.attacked.center_shift if mode == "mass_center" else -result.attacked.intersection
         )
         values.append(criterion)
-    for fewer, more in zip(values, values[1:], strict=False):
+    for fewer, more in itertools.pairwise(values):
         assert (more >= fewer).all()
     assert (values[-1] > values[0]).any()
 

@@ -36,7 +36,7 @@ def curves():
         radii=(2 / 255, 8 / 255),
         k=6,
         step_num=6,
-        transfer_to={"judge": InterpretationAttack(Saliency(small_cnn(width=5)))},
+        transfer_to={"judge": InterpretationAttack(Saliency(model))},
     )
     failure = CurveFailure("a|b", "topk", 8 / 255, (1, 2), "RuntimeError: broken")
     return FragilityCurves(
