@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.installed-bench
+DOCS_INSTALLED := $(VENV)/.installed-docs
 OUT ?= captum-blackbox-demo
 
 export MPLBACKEND := agg
@@ -11,7 +12,7 @@ export MPLBACKEND := agg
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-real lint format bench clean
+.PHONY: help install demo test test-all test-real lint format bench docs pages clean
 
 help: ## Say what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,6 +27,10 @@ $(INSTALLED): setup.cfg pyproject.toml
 
 $(BENCH_INSTALLED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --group docs
 	touch $@
 
 demo: $(INSTALLED) ## Explain the built-in black box, offline; says where the report is
@@ -60,5 +65,14 @@ bench: $(BENCH_INSTALLED) ## Measure speed; writes benchmarks/results and the RE
 	$(BIN)/python benchmarks/importing.py
 	$(BIN)/python benchmarks/tables.py
 
+docs: $(DOCS_INSTALLED) ## Build the pages into docs/_build; a warning is an error
+	$(BIN)/python docs/tutorial_pages.py
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+pages: $(DOCS_INSTALLED) ## Run the tutorials, and build the pages with what they print and draw
+	$(BIN)/python docs/tutorial_pages.py --run
+	$(MAKE) docs
+
 clean: ## Remove the environment .venv and what tools left behind
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build dist docs/_build docs/tutorials *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from captum_blackbox.fragility.curves import fragility_curves
 from captum_blackbox.fragility.curves_result import MEASURES, FragilityCurves
+from captum_blackbox.fragility.surrogate import DEFAULT_BETA
 from captum_blackbox.fragility.transfer import TRANSFERRED
 from captum_blackbox.report.fragility import fragility_png
 from captum_blackbox.statistics.bootstrap import estimate
@@ -132,7 +133,7 @@ def record(
             "radius": "of 255, where a pixel goes from 0 to 255; largest change of a pixel",
             "integrated gradients": {"steps": IG_STEPS, "method": "riemann_right"},
             "baseline": "the mean image, 0 for the network",
-            "beta": "30, unless a row says otherwise",
+            "beta": f"{DEFAULT_BETA}, unless a row says otherwise",
             "jobs": [asdict(job) | {"settings": _plain(job)} for job in jobs(network, plan.budget)],
         },
         "complete": len(done) == len(jobs(network, plan.budget)),

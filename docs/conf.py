@@ -32,9 +32,9 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {
     # Members of our own bases belong to a class; those of these do not.
     "inherited-members": (
-        "Attribution, LayerAttribution, GradientAttribution, PerturbationAttribution, Perturbation, "
-        "Module, Dataset, Composite, Mapping, Sequence, StrEnum, Protocol, ABC, tuple, Exception, "
-        "Warning, object"
+        "Attribution, GradientAttribution, LayerAttribution, PerturbationAttribution, "
+        "Perturbation, Module, Dataset, Composite, Mapping, Sequence, StrEnum, Protocol, ABC, "
+        "tuple, Exception, Warning, object"
     ),
 }
 autodoc_inherit_docstrings = False  # Captum's are in another style
@@ -43,6 +43,8 @@ autodoc_typehints = "signature"
 python_maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_attr_annotations = False  # the signature has them
 toc_object_entries_show_parents = "hide"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -54,4 +56,5 @@ nitpick_ignore_regex = [
     (r"py:class", r"'.*'"),  # the shape in Float[Tensor, "batch channels height width"]
     (r"py:class", r"captum_blackbox\.\w+\.\w+\..*"),  # types that are not public
 ]
-suppress_warnings = ["myst.header"]  # pages are parts of the README, without the levels above
+# Pages that are parts of the README start at a lower level of its headings.
+suppress_warnings = ["myst.header"]

@@ -99,11 +99,36 @@ def show_colon(
     lines[:] = [line.replace(_COLON, ":") for line in lines]
 
 
-def skip_fields(
+def readable_defaults(
+    app: Sphinx,
+    what: str,
+    name: str,
+    value: object,
+    options: object,
+    signature: str | None,
+    result: str | None,
+) -> tuple[str | None, str | None]:
+    """Show defaults that a data class makes anew as ``...``, which is an expression."""
+    return signature and signature.replace("<factory>", "..."), result
+
+
+def skip_member(
     app: Sphinx, what: str, name: str, value: object, skip: bool, options: object
 ) -> bool | None:
-    """Skip the fields of a named tuple: the docstring of the tuple describes them."""
-    return True if str(getattr(value, "__doc__", "")).startswith("Alias for field") else None
+    """Skip what comes from Captum, and fields that the docstring of their named tuple describes."""
+    of_captum = str(getattr(value, "__module__", "")).startswith("captum.") or (
+        name == "compute_convergence_delta" and not callable(value)  # annotated there, not set
+    )
+    is_field = str(getattr(value, "__doc__", "")).startswith("Alias for field number")
+    return True if of_captum or is_field else None
+
+
+def unlink_files(app: Sphinx, doctree: nodes.document) -> None:
+    """Make text of links to files of the repository that have no page here."""
+    for node in list(doctree.findall(pending_xref)):
+        target = str(node.get("reftarget", "")).partition("#")[0]
+        if node.get("reftype") == "myst" and target and (app.srcdir.parent / target).exists():
+            node.replace_self(node.children)
 
 
 def find_public(
@@ -135,7 +160,9 @@ def _means(target: str, entry: str, module: str) -> bool:
     if not target.startswith(ROOT):
         return entry.startswith(module) and entry.endswith(f".{target}")
     here, there = target.split("."), entry.split(".")
-    return target == entry or len(here) == len(there) + 1 and here[:2] == there[:2] and here[3:] == there[2:]
+    return target == entry or (
+        len(here) == len(there) + 1 > 3 and here[:2] == there[:2] and here[3:] == there[2:]
+    )
 
 
 def inline_formula(translator: HTML5Translator, node: nodes.math) -> None:
@@ -166,7 +193,9 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("builder-inited", document_constants)
     app.connect("autodoc-process-docstring", hide_colon, priority=400)  # Napoleon has 500
     app.connect("autodoc-process-docstring", show_colon, priority=600)
-    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-signature", readable_defaults)
+    app.connect("autodoc-skip-member", skip_member)
+    app.connect("doctree-read", unlink_files)
     app.connect("missing-reference", find_public)
     app.add_html_math_renderer("mathml", (inline_formula, None), (block_formula, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -144,6 +144,9 @@ columns = ["scene", "LayerSumGradCAM", "PatternAttribution", "NetworkDissection"
 (out / "tour_maps.png").write_bytes(montage_png(rows, columns, edge=192))
 
 # %% [markdown]
+# They agree on the whole, and differ where it matters: in scene 2 PatternAttribution names a speck
+# on the wall first. Hardly any map can be believed on its own looks.
+#
 # ## 4. How easily is it moved?
 #
 # Look for a picture that looks the same, is named the same, and is explained differently. Here the
@@ -219,3 +222,23 @@ table = compare(
     show_progress=False,
 )
 print(table.to_markdown())
+assert table.failures == ()
+for name in ("LayerSumGradCAM", "PatternAttribution", "Occlusion of Captum"):
+    assert table.difference(name, "insertion", "random").mean > 0
+cost = table.cost("LayerSumGradCAM")
+assert (cost.each(cost.forward), cost.each(cost.backward)) == (1, 1)
+dear = table.cost("Occlusion of Captum")
+assert dear.each(dear.forward) > 200
+
+# %% [markdown]
+# | | it needs | it costs | not to be used |
+# |---|---|---|---|
+# | `LayerSumGradCAM` | the layers | one gradient an image | for single pixels |
+# | `DistilledLayerSumGradCAM` | answers | training a student once | if the student disagrees |
+# | `PatternAttribution` | the network and images | a pass over these once | with GELU, attention |
+# | `NetworkDissection` | images with masks | a pass over these once | with few images |
+# | `InterpretationAttack` | maps of a gradient | 2 to 6 gradients a step | as proof of a map |
+#
+# Three habits, whatever the method: put random maps beside, look at several metrics and not at the
+# best one, and never take a plausible map for a right one. `06_comparison.py` shows how to compare,
+# `07_axioms.py` how to test a method of your own.

@@ -27,6 +27,14 @@ class Answers:
     probability: Tensor
     lost: dict[int, str]
 
+    @property
+    def rounded(self) -> list[list[float]]:
+        """Classes and probabilities, to four digits, which rounding on one machine leaves alone."""
+        return [
+            [float(label), round(float(probability), 4)]
+            for label, probability in zip(self.predicted, self.probability, strict=True)
+        ]
+
 
 def asked(box: BlackBox, inputs: Tensor, batch_size: int) -> Answers:
     """Ask about every image; where a batch fails, one by one.

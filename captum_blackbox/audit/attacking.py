@@ -140,6 +140,7 @@ def _curves(place: Workplace, name: str, attack: InterpretationAttack) -> Fragil
         modes=place.budget.modes,
         radii=tuple(place.budget.radii.values()),
         step_num=place.budget.attack_steps,
+        check_every=place.budget.check_every,
         batch_size=place.batch_size,
         resume=place.kept.path(f"fragility-{name}"),
         seed=place.seed,
@@ -156,6 +157,7 @@ def _picture(place: Workplace, name: str, attack: InterpretationAttack) -> Attac
             place.images.inputs[row : row + 1],
             max(place.budget.radii.values()),
             step_num=place.budget.attack_steps,
+            check_every=place.budget.check_every,
             mode=place.budget.modes[0],
             seed=place.seed,
         )

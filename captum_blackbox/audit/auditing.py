@@ -148,8 +148,8 @@ def run_audit(
             :func:`~captum_blackbox.student.student_network`.
         regime_centering: For the patterns, see :func:`~captum_blackbox.patterns.fit_patterns`.
         output: What ``model_or_box`` returns if it is no black box.
-        identity: What tells a callable from another one, such as a hash of its file; weights of a
-            module are known without it.
+        identity: What else tells this model from another one, such as a hash of its file; weights
+            of a module and answers on these images are known without it.
         batch_size: Images together.
         seed: Of everything random.
         show_progress: Show bars.
@@ -197,7 +197,8 @@ def run_audit(
         kept = Kept.of(
             Path(out),
             {
-                "model": identity if network is None else fingerprint(network),
+                # Of a callable nothing but its answers tells it from another one.
+                "model": answers.rounded if network is None else fingerprint(network),
                 "identity": identity,
                 "output": box.output,
                 "images": [digest_of(there.inputs), list(there.mean), list(there.std)],

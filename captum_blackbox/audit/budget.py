@@ -22,6 +22,7 @@ class AuditBudget:
         shown: How many images the page shows.
         queries: Least questions to teach a student with.
         epochs: Passes over them.
+        check_every: Steps between two looks at what an attack has reached.
     """
 
     masks: int
@@ -35,6 +36,7 @@ class AuditBudget:
     shown: int
     queries: int
     epochs: int
+    check_every: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what gives no number.
@@ -58,16 +60,47 @@ def _radii(*parts: int) -> dict[str, float]:
 
 BUDGETS: Mapping[str, AuditBudget] = {
     "quick": AuditBudget(
-        300, 28, 32, 16, 10, 20, _radii(8), ("topk", "random"), 4, 2000, 20
+        masks=300,
+        game_steps=28,
+        patches=32,
+        changes=16,
+        passes=10,
+        attack_steps=20,
+        radii=_radii(8),
+        modes=("topk", "random"),
+        shown=4,
+        queries=2000,
+        epochs=20,
+        check_every=2,
     ),
     "standard": AuditBudget(
-        2000, 56, 100, 32, 32, 100, _radii(2, 4, 8), ("topk", "mass_center", "random"), 6, 5000, 30
+        masks=2000,
+        game_steps=56,
+        patches=100,
+        changes=32,
+        passes=32,
+        attack_steps=100,
+        radii=_radii(2, 4, 8),
+        modes=("topk", "mass_center", "random"),
+        shown=6,
+        queries=5000,
+        epochs=30,
+        check_every=2,
     ),
     "paper": AuditBudget(
-        4000, 28, 100, 64, 100, 300, _radii(1, 2, 4, 8), ("topk", "mass_center", "random"), 8,
-        20_000, 30,
+        masks=4000,
+        game_steps=28,
+        patches=100,
+        changes=64,
+        passes=100,
+        attack_steps=300,
+        radii=_radii(1, 2, 4, 8),
+        modes=("topk", "mass_center", "random"),
+        shown=8,
+        queries=20_000,
+        epochs=30,
     ),
-}  # fmt: skip
+}
 """``"quick"`` for a first look, ``"standard"``, and ``"paper"`` for numbers to publish."""
 
 

@@ -110,8 +110,8 @@ def _numbers(audit: Audit, row: int, name: str) -> dict[str, str]:
     if attacks is not None:
         radius = audit.fragility.radii[attacks.radius]
         left = float(audit.fragility.weakest(name, radius)[row])
-        by = "left at" if attacks.is_aimed else "random signs leave at"
-        found[f"{by} {attacks.radius}"] = percent(left if math.isfinite(left) else None)
+        by = f"left at {attacks.radius}" if attacks.is_aimed else "left by random signs"
+        found[by] = percent(left if math.isfinite(left) else None)
     return found
 
 

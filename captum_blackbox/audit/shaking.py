@@ -9,10 +9,9 @@ from captum_blackbox.audit.judging import kept_map
 from captum_blackbox.audit.methods import Made
 from captum_blackbox.audit.workplace import Workplace
 from captum_blackbox.compare.context import content_seeds
+from captum_blackbox.fragility.clean import most_important
 from captum_blackbox.metrics import topk_intersection
 from captum_blackbox.metrics.full_size import full_size_maps
-
-_MOST_IMPORTANT = 50  # a fiftieth of the pixels, as in attacks
 
 
 def shaken(place: Workplace, name: str, made: Made) -> Mapping[float, Tensor]:
@@ -40,7 +39,7 @@ def _left(place: Workplace, name: str, made: Made, radius: float) -> Tensor:
     inputs, changed = place.images.inputs, changed_by_signs(place, radius)
     found = torch.full((len(inputs),), torch.nan, dtype=torch.float64)
     before, after = place.box(inputs).argmax(1), place.box(changed).argmax(1)
-    k = max(1, inputs[0, 0].numel() // _MOST_IMPORTANT)
+    k = most_important(inputs, None)
     for row in range(len(inputs)):
         clean = kept_map(place, name, row)
         if clean is None:

@@ -56,7 +56,7 @@ def attack(
     norm: Norm = NormName.LINF,
     k: MostImportant = None,
     steps: Steps = None,
-    beta: BetaOption = 30.0,
+    beta: BetaOption = None,
     region: Region = None,
     budget: AttackBudgetOption = BudgetName.QUICK,
     device: Device = DeviceName.AUTO,

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from captum_blackbox.cli.images import Preparation
 from captum_blackbox.errors import LayerError
 from captum_blackbox.fragility import InterpretationAttack
+from captum_blackbox.fragility.surrogate import DEFAULT_BETA
 from captum_blackbox.hooks import captured, evaluating, find_layers
 from captum_blackbox.student import LayerSumGradCAM
 
@@ -38,7 +39,7 @@ class Attackers:
         example: An image that it takes, ``(1, C, H, W)``, on its device.
         passes: Steps of integrated gradients, and noisy copies of SmoothGrad.
         at_once: Images in an attack.
-        beta: Of the surrogate.
+        beta: Of the surrogate; ``None`` for the attack's own default.
     """
 
     network: nn.Module
@@ -46,7 +47,7 @@ class Attackers:
     example: Tensor
     passes: int
     at_once: int
-    beta: float
+    beta: float | None
 
     def attack(self, method: str) -> InterpretationAttack:
         """Return the attack on a method, one of ``attack_options.METHODS``.
@@ -60,7 +61,7 @@ class Attackers:
             mean=self.preparation.mean,
             std=self.preparation.std,
             attribute_kwargs=settings,
-            beta=self.beta,
+            beta=DEFAULT_BETA if self.beta is None else self.beta,
         )
 
 

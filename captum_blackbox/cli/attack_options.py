@@ -87,7 +87,7 @@ class AttackOptions:
         k: How many pixels are most important; ``None`` for a 50th of them.
         steps: Of an attack.
         passes: Steps of integrated gradients, and noisy copies of SmoothGrad.
-        beta: Sharpness of the surrogate.
+        beta: Sharpness of the surrogate; ``None`` for the default of the attack.
         region: A mask to bring importance into.
         seed: Of everything random.
     """
@@ -99,7 +99,7 @@ class AttackOptions:
     k: int | None
     steps: int
     passes: int
-    beta: float
+    beta: float | None
     region: Path | None
     seed: int
 
@@ -113,7 +113,7 @@ class AttackOptions:
         norm: NormName,
         k: int | None,
         steps: int | None,
-        beta: float,
+        beta: float | None,
         region: Path | None,
         budget: BudgetName,
         seed: int,
@@ -256,12 +256,13 @@ Steps: TypeAlias = Annotated[
     ),
 ]
 BetaOption: TypeAlias = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--beta",
         min=0.01,
         help="Sharpness of the softplus that stands in for ReLU where the attack looks for a "
-        "direction. Label and explanation are judged by the network as it is.",
+        "direction. By default what the size of each layer's pre-activations asks for. Label and "
+        "explanation are judged by the network as it is.",
         rich_help_panel=_ATTACK,
     ),
 ]

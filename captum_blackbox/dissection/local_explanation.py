@@ -34,7 +34,7 @@ class LocalExplanation:
     Where the rest of the network is linear, as after the last convolution of a network that ends in
     global average pooling and a linear layer, this is :math:`w_k` times the mean of :math:`a_k`,
     and the contributions and the bias sum to the score. Elsewhere it is the first-order part, and
-    :attr:`is_exact` is false.
+    ``is_exact`` is false.
 
     Attributes:
         layer: Name of the layer.

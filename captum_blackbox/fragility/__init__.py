@@ -11,7 +11,7 @@ from captum_blackbox.fragility.influence_attack import InfluenceAttack
 from captum_blackbox.fragility.influence_result import InfluenceAttackResult
 from captum_blackbox.fragility.objectives import Objective, Task, normalised
 from captum_blackbox.fragility.result import AttackResult, Measures
-from captum_blackbox.fragility.surrogate import GrowingBeta, softened
+from captum_blackbox.fragility.surrogate import GrowingBeta, RelativeBeta, softened
 from captum_blackbox.fragility.victims import Victim, derivative_error, victim_of
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "InterpretationAttack",
     "Measures",
     "Objective",
+    "RelativeBeta",
     "Task",
     "Victim",
     "center_moved",

@@ -22,7 +22,7 @@ from captum_blackbox.fragility.criteria import Criterion, SuccessTest, criterion
 from captum_blackbox.fragility.objectives import Objective, objective_of
 from captum_blackbox.fragility.outcome import Judged, attackable, outcome, stopping
 from captum_blackbox.fragility.result import AttackResult
-from captum_blackbox.fragility.surrogate import Beta, beta_at
+from captum_blackbox.fragility.surrogate import DEFAULT_BETA, Beta, beta_at
 from captum_blackbox.fragility.victims import victim_of
 from captum_blackbox.fragility.walk import OnFlip, Plan, Walk
 from captum_blackbox.shapes import Target, check_images
@@ -57,9 +57,12 @@ class InterpretationAttack(Attribution, Perturbation):
         model: The network, where it cannot be read off the attribution.
         lower_bound: Least value of an input: one number, one for each channel, or a tensor.
         upper_bound: Largest value.
-        beta: Sharpness of the surrogate's softplus; a
-            :class:`~captum_blackbox.fragility.GrowingBeta`; ``None`` for no surrogate. Larger is
-            nearer to the network; smaller bends more.
+        beta: Sharpness of the surrogate's softplus: by default relative to the size of each
+            layer's pre-activations, :class:`~captum_blackbox.fragility.RelativeBeta`; a number,
+            larger is nearer to the network and smaller bends more; a
+            :class:`~captum_blackbox.fragility.GrowingBeta`; ``None`` for no surrogate. The right
+            number depends on the network: 30, say, is strong on a network with BatchNorm, and on
+            SqueezeNet, whose pre-activations are large, hardly better than chance.
         attribute_kwargs: Passed to ``attribution.attribute``: ``n_steps``, ``baselines`` …
         defence_beta: Judge the explanations of the network softened by this beta, a defence;
             labels stay those of the network as it is.
@@ -91,7 +94,7 @@ class InterpretationAttack(Attribution, Perturbation):
         model: nn.Module | None = None,
         lower_bound: Amount = 0.0,
         upper_bound: Amount = 1.0,
-        beta: Beta = 30.0,
+        beta: Beta = DEFAULT_BETA,
         attribute_kwargs: Mapping[str, Any] | None = None,
         defence_beta: float | None = None,
     ) -> None:

@@ -11,7 +11,7 @@ from captum_blackbox.errors import InputError, ShapeError
 from captum_blackbox.fragility.chance import unit_vectors
 from captum_blackbox.fragility.objectives import Objective, Task, normalised
 from captum_blackbox.fragility.prediction import labels_of, number_of_classes
-from captum_blackbox.fragility.surrogate import softened
+from captum_blackbox.fragility.surrogate import Sharpness, softened
 from captum_blackbox.fragility.victims import Victim
 from captum_blackbox.metrics import pixel_ranks
 from captum_blackbox.shapes import Images, Labels, Target, check_maps
@@ -117,7 +117,7 @@ def task_of(
     clean: Clean,
     objective: Objective,
     *,
-    beta: float | None,
+    beta: Sharpness | None,
     k: int | None,
     region: Tensor | None,
     own: Sequence[torch.Generator],

@@ -57,7 +57,7 @@ class Objective(ABC):
     Attributes:
         name: For tables.
         criterion: Name of the criterion that chooses among the iterates, see
-            :mod:`captum_blackbox.fragility.criteria`.
+            ``captum_blackbox.fragility.criteria``.
         needs_region: Whether a region or a map has to be given.
         needs_softened: Whether the loss looks at the surrogate's clean maps.
     """

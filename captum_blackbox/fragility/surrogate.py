@@ -17,6 +17,15 @@ Smooth: TypeAlias = Callable[..., Tensor]
 """Pre-activation, β, and the other arguments of the activation → its smooth version."""
 
 
+def _checked(beta: float | int) -> float:
+    if not (math.isfinite(beta) and beta > 0):
+        raise InputError(
+            f"beta is a positive finite number, got {beta!r}; larger is closer to ReLU, and None "
+            "stands for the network itself"
+        )
+    return float(beta)
+
+
 @dataclass(frozen=True)
 class GrowingBeta:
     r"""A sharpness β that grows geometrically, from a smooth network to the network itself.
@@ -61,11 +70,51 @@ class GrowingBeta:
         return float(self.start * (self.end / self.start) ** share)
 
 
-Beta: TypeAlias = float | int | GrowingBeta | None
-"""Sharpness of the surrogate: fixed, growing with the steps, or ``None`` for the network itself."""
+@dataclass(frozen=True)
+class RelativeBeta:
+    r"""A sharpness in units of the pre-activations themselves.
+
+    .. math:: \beta = r / \mathrm{rms}(z)
+
+    for each activation and image. Networks differ in the size of their pre-activations, and layers
+    of a network, too: a fixed β that bends one hardly bends another. With a relative one, a
+    network whose hidden units are scaled up and down again is attacked alike.
+
+    Args:
+        ratio: β times the root mean square of an image's pre-activations.
+
+    Raises:
+        InputError: It is not positive and finite.
+
+    Example:
+        >>> RelativeBeta(6.0).of(torch.tensor([[-2.0, 2.0]]))  # their root mean square is 2
+        tensor([[3.]])
+    """
+
+    ratio: float | int = 10.0
+
+    def __post_init__(self) -> None:  # noqa: D105
+        _checked(self.ratio)
+
+    def of(self, z: Tensor) -> Tensor:
+        """Return β for the pre-activations of each image, ``(N, 1, …)``, detached."""
+        size = z.detach().float().flatten(1).square().mean(1).sqrt()
+        size = torch.where(size > 0, size, 1.0).to(z.dtype)
+        return self.ratio / size.view(-1, *[1] * (z.dim() - 1))
 
 
-def beta_at(beta: Beta, step: int) -> float | None:
+DEFAULT_BETA = RelativeBeta(10.0)
+"""Of the surrogate; no fixed β came near it on both networks of the benchmark."""
+
+Sharpness: TypeAlias = float | int | RelativeBeta
+"""β of one forward pass."""
+
+Beta: TypeAlias = float | int | RelativeBeta | GrowingBeta | None
+"""Sharpness of the surrogate: fixed, relative, growing with the steps, or ``None`` for the network
+itself."""
+
+
+def beta_at(beta: Beta, step: int) -> Sharpness | None:
     """Return β at a step, counted from 0.
 
     Raises:
@@ -77,7 +126,9 @@ def beta_at(beta: Beta, step: int) -> float | None:
     """
     if beta is None:
         return None
-    return beta(step) if isinstance(beta, GrowingBeta) else _checked(beta)
+    if isinstance(beta, GrowingBeta):
+        return beta(step)
+    return beta if isinstance(beta, RelativeBeta) else _checked(beta)
 
 
 @dataclass
@@ -94,7 +145,7 @@ class Softened:
 
 
 @contextmanager
-def softened(network: nn.Module, beta: float | int | None) -> Iterator[Softened]:
+def softened(network: nn.Module, beta: Sharpness | None) -> Iterator[Softened]:
     r"""Let every ReLU of ``network`` act as a softplus while the block runs.
 
     .. math:: \mathrm{softplus}_\beta(z) = \log(1 + e^{\beta z}) / \beta, \qquad
@@ -109,7 +160,8 @@ def softened(network: nn.Module, beta: float | int | None) -> Iterator[Softened]
     Args:
         network: Whose forward passes are changed; one inside ``torch.compile`` or ``DataParallel``
             must be called by itself.
-        beta: Sharpness β, in units of one over a pre-activation. ``None`` changes nothing.
+        beta: Sharpness β, in units of one over a pre-activation; or relative to their size, see
+            :class:`RelativeBeta`. ``None`` changes nothing.
 
     Yields:
         How many activations have been met.
@@ -129,7 +181,7 @@ def softened(network: nn.Module, beta: float | int | None) -> Iterator[Softened]
     if beta is None:
         yield seen
         return
-    sharpness = _checked(beta)
+    sharpness = beta if isinstance(beta, RelativeBeta) else _checked(beta)
 
     def handle(
         _path: str, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -147,43 +199,43 @@ def softened(network: nn.Module, beta: float | int | None) -> Iterator[Softened]
         yield seen
 
 
-def _checked(beta: float | int) -> float:
-    if not (math.isfinite(beta) and beta > 0):
-        raise InputError(
-            f"beta is a positive finite number, got {beta!r}; larger is closer to ReLU, and None "
-            "stands for the network itself"
-        )
-    return float(beta)
+def _softplus(z: Tensor, beta: Sharpness, shift: float | int = 0) -> Tensor:
+    """Return the softplus of ``z - shift``, as sharp as ``z`` asks for."""
+    shifted = z - shift if shift else z
+    if not isinstance(beta, RelativeBeta):
+        return F.softplus(shifted, beta)
+    sharpness = beta.of(z)
+    return F.softplus(shifted * sharpness) / sharpness
 
 
-def _relu(beta: float, z: Tensor) -> Tensor:
-    return F.softplus(z, beta)
+def _relu(beta: Sharpness, z: Tensor) -> Tensor:
+    return _softplus(z, beta)
 
 
 def _hardtanh(
-    beta: float, z: Tensor, min_val: float | int = -1.0, max_val: float | int = 1.0
+    beta: Sharpness, z: Tensor, min_val: float | int = -1.0, max_val: float | int = 1.0
 ) -> Tensor:
-    return min_val + F.softplus(z - min_val, beta) - F.softplus(z - max_val, beta)
+    return min_val + _softplus(z, beta, min_val) - _softplus(z, beta, max_val)
 
 
-def _relu6(beta: float, z: Tensor) -> Tensor:
-    return F.softplus(z, beta) - F.softplus(z - 6, beta)
+def _relu6(beta: Sharpness, z: Tensor) -> Tensor:
+    return _softplus(z, beta) - _softplus(z, beta, 6)
 
 
-def _leaky_relu(beta: float, z: Tensor, negative_slope: float | int = 0.01) -> Tensor:
-    return negative_slope * z + (1 - negative_slope) * F.softplus(z, beta)
+def _leaky_relu(beta: Sharpness, z: Tensor, negative_slope: float | int = 0.01) -> Tensor:
+    return negative_slope * z + (1 - negative_slope) * _softplus(z, beta)
 
 
-def _prelu(beta: float, z: Tensor, weight: Tensor) -> Tensor:
+def _prelu(beta: Sharpness, z: Tensor, weight: Tensor) -> Tensor:
     slope = weight.view(-1, *[1] * (z.dim() - 2)) if weight.numel() > 1 else weight
-    return slope * z + (1 - slope) * F.softplus(z, beta)
+    return slope * z + (1 - slope) * _softplus(z, beta)
 
 
 def _may_write(smooth: Smooth) -> Smooth:
     """Return the version for functions with a switch ``inplace``."""
 
     def smoothed(
-        beta: float,
+        beta: Sharpness,
         input: Tensor,  # noqa: A002 - torch's name for it
         *args: Any,
         inplace: bool = False,
@@ -199,7 +251,7 @@ def _may_write(smooth: Smooth) -> Smooth:
 def _in_place(smooth: Smooth) -> Smooth:
     """Return the version that overwrites its input, as whoever else holds that tensor expects."""
 
-    def smoothed(beta: float, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: A002
+    def smoothed(beta: Sharpness, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: A002
         return input.copy_(smooth(beta, input.clone(), *args, **kwargs))
 
     return smoothed
@@ -208,7 +260,7 @@ def _in_place(smooth: Smooth) -> Smooth:
 def _plain(smooth: Smooth) -> Smooth:
     """Return the version for functions that call their tensor ``input``."""
 
-    def smoothed(beta: float, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: A002
+    def smoothed(beta: Sharpness, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: A002
         return smooth(beta, input, *args, **kwargs)
 
     return smoothed

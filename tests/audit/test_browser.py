@@ -70,7 +70,7 @@ def test_pictures_load_tables_sort_and_nothing_is_wider_than_the_screen(page, tm
     assert console == []
     said = re.search(r"<title>said: (.*?)</title>", text).group(1)
     assert said.split("; ") == [
-        "loaded true of 18",
+        "loaded true of 17",
         "rising true ascending",
         "falling true descending",
         "one column 1",

@@ -135,7 +135,8 @@ def test_a_network_of_relus_has_no_direction_without_a_surrogate():
     assert all("no second-order signal" in reason for reason in result.reasons)
     with pytest.raises(InputError, match="no second-order signal"):
         bare.run(images, 0.1, step_num=5, strict=True)
-    assert InterpretationAttack(Saliency(small_cnn())).run(images, 0.1, step_num=5).success.all()
+    usual = InterpretationAttack(Saliency(small_cnn()))
+    assert usual.run(images, 0.1, 0.01, 10, k=K).success.all()
 
 
 def test_the_distance_of_the_centres_has_no_gradient_where_it_starts():

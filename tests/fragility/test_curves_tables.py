@@ -112,8 +112,8 @@ def test_the_tables_say_what_was_measured(curves):
     assert "| method | objective | 2/255 | 8/255 |" in text
     found = curves.mean("a|b", "intersection", **AT)
     assert f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] |" in text
-    ssim = curves.mean("a|b", "ssim", **AT).mean
-    assert f" {ssim:.3f} / " in text
+    numbers = [curves.mean("a|b", name, **AT).mean for name in ("ssim", "success", "confidence")]
+    assert f"| {' / '.join(f'{number:.3f}' for number in numbers)} |" in text
     kept = curves.mean("a|b", "label_kept", judge="judge", **AT).mean
     assert "a\\|b → judge" in text and f", {kept:.3f} |" in text
     assert "| a\\|b | topk | 8/255 | 1, 2 | RuntimeError: broken |" in text

@@ -1,5 +1,6 @@
 """The softened network: close to the network, smooth, and gone when the block ends."""
 
+import copy
 import itertools
 import math
 
@@ -14,7 +15,7 @@ from torch.testing import assert_close
 from victim_networks import images, residual
 
 from captum_blackbox.errors import InputError
-from captum_blackbox.fragility.surrogate import GrowingBeta, beta_at, softened
+from captum_blackbox.fragility.surrogate import GrowingBeta, RelativeBeta, beta_at, softened
 
 LINE = torch.linspace(-9, 9, 181, dtype=torch.float64).repeat(3).reshape(1, 3, 181)
 
@@ -249,3 +250,47 @@ def test_a_sharpness_grows_by_the_same_factor_and_then_stays():
     assert beta_at(None, 3) is None
     with pytest.raises(InputError, match="at least 1"):
         GrowingBeta(steps=0)
+
+
+def test_a_relative_beta_is_the_same_for_units_scaled_up_and_down_again():
+    torch.manual_seed(0)
+    first, second = nn.Linear(5, 7).double(), nn.Linear(7, 3).double()
+    network = nn.Sequential(first, nn.ReLU(), second)
+    scaled = copy.deepcopy(network)
+    with torch.no_grad():
+        scaled[0].weight *= 50
+        scaled[0].bias *= 50
+        scaled[2].weight /= 50
+    x = torch.randn(4, 5, dtype=torch.float64)
+    torch.testing.assert_close(scaled(x), network(x))
+    for beta, is_alike in ((RelativeBeta(10.0), True), (3.0, False)):
+        found = []
+        for each in (network, scaled):
+            with softened(each, beta):
+                found.append(each(x))
+        assert torch.allclose(*found) is is_alike
+
+
+def test_a_relative_beta_is_that_of_each_image_by_the_definition():
+    z = torch.tensor([[3.0, -4.0], [0.3, -0.4], [0.0, 0.0]], dtype=torch.float64)
+    network = nn.Sequential(nn.ReLU())
+    with softened(network, RelativeBeta(5.0)):
+        found = network(z)
+    rms = math.sqrt(12.5)  # of 3 and -4
+    expected = [math.log1p(math.exp(5 / rms * each)) / (5 / rms) for each in (3.0, -4.0)]
+    assert found[0].tolist() == pytest.approx(expected)
+    torch.testing.assert_close(found[1], found[0] / 10)
+    assert found[2].tolist() == pytest.approx([math.log(2) / 5] * 2)  # β is 5 where all is 0
+    alone = torch.cat([_softened_alone(network, row) for row in z])
+    torch.testing.assert_close(found, alone)
+
+
+def _softened_alone(network, row):
+    with softened(network, RelativeBeta(5.0)):
+        return network(row[None])
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, math.inf, math.nan])
+def test_a_relative_beta_is_positive_and_finite(ratio):
+    with pytest.raises(InputError, match="beta is a positive finite number"):
+        RelativeBeta(ratio)

@@ -163,7 +163,7 @@ def test_the_numbers_are_said():
         "12.5 % at 8/255",
         "5 of 9",
         "1.50 10 11",
-        "0.250 0.200 [0.100, 0.300] better",
+        "0.250 better 0.200 [0.100, 0.300]",
         "higher is better",
         "lower is better",
         "breaks at a name",
