@@ -220,7 +220,8 @@ class InterpretationAttack(Attribution, Perturbation):
             radius: Largest change of a number (``"Linf"``) or of an image (``"L2"``); 0 changes
                 nothing. One number or, for ``"Linf"``, one for each channel.
             step_size: Of a step, at most the radius; by default a 16th of it, as published.
-            step_num: Steps. More are never worse (with ``check_every=1``).
+            step_num: Steps. More are never worse (with ``check_every=1``). Fewer than 16 of the
+                default size do not reach the edge of the ball.
             target: The class explained; by default the prediction.
             additional_forward_args: Passed to the network after the images.
             label: The label that is kept; by default the clean prediction. An image that is

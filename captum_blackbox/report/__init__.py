@@ -9,12 +9,14 @@ from captum_blackbox.report.attack_page import (
     render_attack,
 )
 from captum_blackbox.report.attacked import Moved, attacked_png, change_png, importance_png
+from captum_blackbox.report.compare import metric_png, ranks_png
 from captum_blackbox.report.comparison import Difference, paired_difference
 from captum_blackbox.report.contributions import (
     ContributionRow,
     contribution_rows,
     contributions_png,
 )
+from captum_blackbox.report.curvature import curvature_png, plane_png
 from captum_blackbox.report.curves import degradation_png, game_png, layers_png, loss_png
 from captum_blackbox.report.dissection_page import (
     CategoryRow,
@@ -26,6 +28,7 @@ from captum_blackbox.report.dissection_page import (
     render_dissection,
 )
 from captum_blackbox.report.dissections import comparison_bars_png, comparison_lines_png
+from captum_blackbox.report.exemplars import exemplars_png
 from captum_blackbox.report.fragility import fragility_png
 from captum_blackbox.report.lit_picture import lit_png
 from captum_blackbox.report.overlay import heat_png, overlay_png, picture_png
@@ -87,8 +90,10 @@ __all__ = [
     "comparison_lines_png",
     "contribution_rows",
     "contributions_png",
+    "curvature_png",
     "degradation_png",
     "detector_bars_png",
+    "exemplars_png",
     "fragility_png",
     "game_png",
     "heat_png",
@@ -96,11 +101,14 @@ __all__ = [
     "layers_png",
     "lit_png",
     "loss_png",
+    "metric_png",
     "montage_png",
     "overlay_png",
     "paired_difference",
     "picture_png",
+    "plane_png",
     "quality_png",
+    "ranks_png",
     "render",
     "render_attack",
     "render_dissection",

@@ -82,7 +82,7 @@ def curvature_png(curvature: Curvature) -> bytes:
     axes.set_yscale("log")
     axes.set_xlim(0, 90)
     axes.xaxis.set_major_locator(MultipleLocator(15))
-    axes.tick_params(which="minor", length=0)
+    axes.tick_params(which="minor", length=0, labelsize=8, labelcolor=_INK)
     name_axes(
         axes,
         "angle to the prediction gradient (degrees)",
