@@ -17,7 +17,7 @@ def test_the_metadata_is_what_setup_cfg_says():
     requires = " ".join(built.get_all("Requires-Dist"))
     for name in ("captum>=0.9", "zennit>=0.5.1", "torch>=2.3", "torchvision", "safetensors"):
         assert name in requires
-    assert set(built.get_all("Provides-Extra")) == {"bench", "timm"}
+    assert set(built.get_all("Provides-Extra")) == {"bench", "testing", "timm"}
 
 
 def test_the_command_is_installed():
@@ -30,6 +30,9 @@ def test_what_is_no_code_is_in_the_package():
     for name in (
         "py.typed",
         "demo/weights.safetensors",
+        "demo/shortcut.safetensors",
+        "demo/control.safetensors",
+        "report/attack.html.jinja",
         "report/explanation.html.jinja",
         "report/patterns.html.jinja",
     ):
@@ -43,5 +46,5 @@ def test_the_version_is_in_the_changelog():
 
 def test_every_makefile_target_explains_itself():
     text = (ROOT / "Makefile").read_text()
-    for target in ("demo", "test", "test-all", "test-real", "lint", "bench"):
+    for target in ("demo", "test", "test-all", "test-real", "lint", "bench", "docs", "pages"):
         assert re.search(rf"^{target}:.*## \S", text, re.MULTILINE), target
