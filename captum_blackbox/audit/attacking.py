@@ -49,7 +49,7 @@ class Fragility:
         pictures: Method → one image.
         reasons: Method that was not attacked → why.
         shaken: Method that no attack can follow → radius → share of the most important pixels that
-            random signs leave, ``(N,)``.
+            random signs leave, ``(attacked,)``.
         radii: As text → as a number, from small to large.
         modes: What was aimed at.
     """
@@ -80,7 +80,7 @@ class Fragility:
         )
 
     def left(self, method: str, mode: str, radius: float) -> Tensor:
-        """Return the share of the most important pixels left on each image, ``(N,)``."""
+        """Return the share of the most important pixels left on each image, ``(attacked,)``."""
         return self.curves[method].scores(method, "intersection", mode=mode, radius=radius)
 
     def weakest(self, method: str, radius: float) -> Tensor:
@@ -136,7 +136,7 @@ def attacked(place: Workplace, methods: Sequence[str]) -> Fragility:
 def _curves(place: Workplace, name: str, attack: InterpretationAttack) -> FragilityCurves:
     return fragility_curves(
         {name: attack},
-        place.images.inputs,
+        place.images.inputs[: place.budget.attacked],
         modes=place.budget.modes,
         radii=tuple(place.budget.radii.values()),
         step_num=place.budget.attack_steps,

@@ -23,6 +23,7 @@ class AuditBudget:
         queries: Least questions to teach a student with.
         epochs: Passes over them.
         check_every: Steps between two looks at what an attack has reached.
+        attacked: How many images are attacked, the first ones; ``None`` for all.
     """
 
     masks: int
@@ -37,6 +38,7 @@ class AuditBudget:
     queries: int
     epochs: int
     check_every: int = 1
+    attacked: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what gives no number.
@@ -72,6 +74,7 @@ BUDGETS: Mapping[str, AuditBudget] = {
         queries=2000,
         epochs=20,
         check_every=2,
+        attacked=5,
     ),
     "standard": AuditBudget(
         masks=2000,

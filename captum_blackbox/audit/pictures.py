@@ -109,7 +109,8 @@ def _numbers(audit: Audit, row: int, name: str) -> dict[str, str]:
     attacks = audit.evidence[name].attacks
     if attacks is not None:
         radius = audit.fragility.radii[attacks.radius]
-        left = float(audit.fragility.weakest(name, radius)[row])
+        shares = audit.fragility.weakest(name, radius)
+        left = float(shares[row]) if row < len(shares) else math.nan  # it was not attacked
         by = f"left at {attacks.radius}" if attacks.is_aimed else "left by random signs"
         found[by] = percent(left if math.isfinite(left) else None)
     return found

@@ -15,7 +15,7 @@ from captum_blackbox.metrics.full_size import full_size_maps
 
 
 def shaken(place: Workplace, name: str, made: Made) -> Mapping[float, Tensor]:
-    """Return radius → share of the most important pixels that random signs leave, ``(N,)``.
+    """Return radius → share of the most important pixels that random signs leave, ``(attacked,)``.
 
     Each pixel goes up or down by the radius. Where that changes the prediction, the image counts as
     it was, with 1; NaN where there is no map. What is kept is not done again.
@@ -36,7 +36,8 @@ def shaken(place: Workplace, name: str, made: Made) -> Mapping[float, Tensor]:
 
 
 def _left(place: Workplace, name: str, made: Made, radius: float) -> Tensor:
-    inputs, changed = place.images.inputs, changed_by_signs(place, radius)
+    some = slice(place.budget.attacked)
+    inputs, changed = place.images.inputs[some], changed_by_signs(place, radius)[some]
     found = torch.full((len(inputs),), torch.nan, dtype=torch.float64)
     before, after = place.box(inputs).argmax(1), place.box(changed).argmax(1)
     k = most_important(inputs, None)

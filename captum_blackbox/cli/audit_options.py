@@ -112,8 +112,8 @@ AuditBudgetOption: TypeAlias = Annotated[
     typer.Option(
         "--budget",
         help="`quick`: 300 masks of RISE, 28 steps of the games, 10 of integrated gradients, "
-        "attacks of 20 steps at 8/255; `standard`: 2000, 56, 32, 100 steps at three radii; "
-        "`paper`: 4000, 28, 100, 300 steps at four.",
+        "attacks of 20 steps at 8/255 on the first 5 images; `standard`: 2000, 56, 32, 100 steps "
+        "at three radii on all; `paper`: 4000, 28, 100, 300 steps at four.",
         rich_help_panel="The run",
     ),
 ]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -99,8 +100,26 @@ class RelativeBeta:
     def of(self, z: Tensor) -> Tensor:
         """Return β for the pre-activations of each image, ``(N, 1, …)``, detached."""
         size = z.detach().float().flatten(1).square().mean(1).sqrt()
+        if _PAIRED.get():
+            size = size.chunk(2)[0].repeat(2)
         size = torch.where(size > 0, size, 1.0).to(z.dtype)
         return self.ratio / size.view(-1, *[1] * (z.dim() - 1))
+
+
+_PAIRED: ContextVar[bool] = ContextVar("_PAIRED", default=False)
+
+
+@contextmanager
+def paired_sharpness() -> Iterator[None]:
+    """Let the second half of a batch be as smooth as the first: of images and their baselines.
+
+    A difference of outputs between the two means nothing if they went through different functions.
+    """
+    token = _PAIRED.set(True)
+    try:
+        yield
+    finally:
+        _PAIRED.reset(token)
 
 
 DEFAULT_BETA = RelativeBeta(10.0)

@@ -1,5 +1,6 @@
 """An audit of a small network: what it finds, leaves alone, refuses and survives."""
 
+import dataclasses
 import json
 import re
 import warnings
@@ -104,6 +105,14 @@ def test_what_random_signs_leave_by_hand(whole):
         kept = model(changed[row : row + 1]).argmax() == target
         expected = float(best[0] == best[1]) if kept else 1.0
         assert float(audit.fragility.weakest("rise", 8 / 255)[row]) == expected
+
+
+def test_a_budget_may_attack_the_first_images_only(tmp_path):
+    few = dataclasses.replace(TINY, attacked=1)
+    audit = quietly(network(), images(3), tmp_path, methods=["gradient", "rise"], budget=few)
+    assert {audit.evidence[name].attacks.images for name in ("gradient", "rise")} == {1}
+    assert audit.evidence["gradient"].images == 3
+    assert "left at 8/255 –" in Reader(audit.write(tmp_path).read_text()).text
 
 
 def test_the_page_escapes_names_and_links_to_what_is_there(whole):

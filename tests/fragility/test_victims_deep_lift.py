@@ -1,5 +1,7 @@
 """DeepLIFT as a victim: by its definition, as Captum has it, and its derivative."""
 
+import math
+
 import captum.attr as captum
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 from victim_networks import BETA, captums_own, images, residual, targets
 
-from captum_blackbox.fragility.surrogate import softened
+from captum_blackbox.fragility.surrogate import RelativeBeta, softened
 from captum_blackbox.fragility.victims import derivative_error, victim_of
 
 # A max pooling that the rules of an activation behind it do not hide, see DeepLiftVictim.
@@ -98,3 +100,22 @@ def test_deep_lift_of_an_image_that_is_its_baseline_has_a_derivative():
     assert not maps.any()
     # m (x - x0), where x is x0 and m the gradient.
     assert_close(direction, gradient)
+
+
+def test_image_and_baseline_go_through_one_function_also_where_its_sharpness_is_relative():
+    """One unit, by hand: the multiplier is the slope between the two along the image's softplus."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 1), nn.ReLU(), nn.Linear(1, 1)).double()
+    with torch.no_grad():
+        network[1].weight.copy_(torch.tensor([[1.0, -2.0, 0.5, 1.0]]))
+        network[1].bias.fill_(0.25)
+        network[3].weight.fill_(3.0)
+    image = torch.tensor([[[[1.0, 0.5], [2.0, 1.0]]]], dtype=torch.float64)
+    victim = victim_of(captum.DeepLift(network))
+    with victim.ready(), softened(network, RelativeBeta(2.0)):
+        maps = victim.explain(image, torch.tensor([0])).maps
+    z, z0 = 2.25, 0.25  # of the image, and of a baseline of zeros
+    beta = 2.0 / z
+    smooth = [math.log1p(math.exp(beta * each)) / beta for each in (z, z0)]
+    multiplier = 3.0 * (smooth[0] - smooth[1]) / (z - z0)
+    expected = multiplier * torch.tensor([1.0, -2.0, 0.5, 1.0]) * image.flatten()
+    assert_close(maps.flatten(), expected)

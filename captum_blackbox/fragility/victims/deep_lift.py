@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_blackbox.fragility.surrogate import paired_sharpness
 from captum_blackbox.fragility.victims.gradients import input_gradient
 from captum_blackbox.fragility.victims.rerouting import Signal, SignalRule, rerouted
 from captum_blackbox.fragility.victims.settings import baseline_for, repeated
@@ -62,7 +63,7 @@ class DeepLiftVictim(Victim):
         }
         baseline = baseline_for(images, self.baselines)
         both = torch.cat([images, torch.zeros_like(images) + baseline])
-        with rerouted(rules):
+        with rerouted(rules), paired_sharpness():
             scores = self.forward(both, *repeated(extra, 2))
             multipliers = input_gradient(scores, target.repeat(2), both, create_graph=create_graph)
         maps = multipliers[: len(images)]
