@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH_INSTALLED := $(VENV)/.installed-bench
 DOCS_INSTALLED := $(VENV)/.installed-docs
-OUT ?= captum-blackbox-demo
+OUT ?= captum-blackbox-audit
 
 export MPLBACKEND := agg
 # One environment may serve several checkouts: it is this one that runs.
@@ -33,8 +33,8 @@ $(DOCS_INSTALLED): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --group docs
 	touch $@
 
-demo: $(INSTALLED) ## Explain the built-in black box, offline; says where the report is
-	$(BIN)/python -m captum_blackbox demo --out $(OUT)
+demo: $(INSTALLED) ## Audit the built-in model, offline; says where the page is
+	$(BIN)/python -m captum_blackbox audit --model demo --budget quick --out $(OUT)
 
 test: $(INSTALLED) ## Run the tests, doctests included, without the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow"

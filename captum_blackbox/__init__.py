@@ -49,6 +49,7 @@ _HOME = {
     "fragility_curves": "fragility",
     "metrics": "metrics",
     "quantus": "quantus",
+    "run_audit": "audit",
     "signal_quality": "patterns",
     "unit_effects": "dissection",
 }
@@ -56,6 +57,7 @@ _HOME = {
 if TYPE_CHECKING:
     from captum_blackbox import metrics as metrics
     from captum_blackbox import quantus as quantus
+    from captum_blackbox.audit import run_audit as run_audit
     from captum_blackbox.black_box import BlackBox as BlackBox
     from captum_blackbox.compare import Comparison as Comparison
     from captum_blackbox.compare import compare as compare
@@ -138,6 +140,7 @@ __all__ = [
     "fragility_curves",
     "metrics",
     "quantus",
+    "run_audit",
     "signal_quality",
     "unit_effects",
 ]

@@ -205,7 +205,8 @@ def _row(findings: Findings, cell: Cell) -> AttackRow:
     if RANDOM in findings.options.modes and cell.mode != RANDOM:
         chance = curves.scores(method, "intersection", mode=RANDOM, radius=cell.radius.value)
         both = (values["intersection"] + chance).isfinite()
-        difference = paired_difference(values["intersection"][both], chance[both])
+        if bool(both.any()):
+            difference = paired_difference(values["intersection"][both], chance[both])
     return AttackRow(
         method=method,
         mode=MODES[cell.mode],

@@ -82,7 +82,7 @@ class ImageBatches:
         try:
             return self._preparation.picture(path)
         except UNREADABLE as error:
-            self.skipped[str(path)] = why_unreadable(error)
+            self.skipped[readable(path)] = why_unreadable(error)
             return None
 
 
@@ -135,7 +135,7 @@ def image_files(places: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
             Image.open(path).close()
             found.append(path)
         except UNREADABLE as error:
-            skipped[str(path)] = why_unreadable(error)
+            skipped[readable(path)] = why_unreadable(error)
     if not found:
         raise no_image(places, skipped)
     return found, skipped

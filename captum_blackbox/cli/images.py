@@ -171,7 +171,7 @@ def load_images(
                 Image.open(path).close()
                 left += 1
         except UNREADABLE as error:
-            skipped[str(path)] = why_unreadable(error)
+            skipped[readable(path)] = why_unreadable(error)
     if not pictures:
         raise no_image(places, skipped)
     stacked = torch.stack(pictures)
@@ -224,9 +224,19 @@ def files_in(places: Sequence[Path]) -> Iterator[tuple[Path, str]]:
             for path in sorted(place.rglob("*")):
                 below = path.relative_to(place)
                 if path.is_file() and not any(part.startswith(".") for part in below.parts):
-                    yield path, str(below)
+                    yield path, readable(below)
         else:
-            yield place, place.name
+            yield place, readable(place.name)
+
+
+def readable(path: Path | str) -> str:
+    r"""Return a name of a file as text that can be written; what is not UTF-8 becomes escapes.
+
+    Example:
+        >>> readable("caf\udce9.png")
+        'caf\\udce9.png'
+    """
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def why_unreadable(error: Exception) -> str:

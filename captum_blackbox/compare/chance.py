@@ -1,5 +1,6 @@
 """Results that do not depend on the batch: all at once, or image by image where need be."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -9,7 +10,7 @@ import torch
 
 from captum_blackbox.compare.context import NotApplicableError
 from captum_blackbox.errors import QueryBudgetError
-from captum_blackbox.student.distillation.random_state import seed_everything
+from captum_blackbox.student.distillation.random_state import number_from, seed_everything
 
 Result = TypeVar("Result")
 
@@ -30,6 +31,17 @@ class Outcome(Generic[Result]):
     kept: list[tuple[list[int], Result]] = field(default_factory=list)
     errors: dict[int, Exception] = field(default_factory=dict)
     one_by_one: bool = False
+
+
+def salted(seeds: Sequence[int], name: str) -> list[int]:
+    """Return seeds of their own for what has this name, alike whenever it is asked.
+
+    Example:
+        >>> salted([1, 2], "a") == salted([1, 2], "a"), salted([1, 2], "a") == salted([1, 2], "b")
+        (True, False)
+    """
+    salt = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    return [number_from(seed, salt) for seed in seeds]
 
 
 def independently(

@@ -27,10 +27,13 @@ from captum_blackbox.compare.progress import Progress
 from captum_blackbox.compare.result import Comparison, Failure
 from captum_blackbox.compare.running import Run
 from captum_blackbox.compare.setup import Setup
-from captum_blackbox.errors import InputError
+from captum_blackbox.errors import InputError, QueryBudgetError
 from captum_blackbox.hooks import evaluating, out_of_place
 from captum_blackbox.shapes import Target
 from captum_blackbox.student.distillation.random_state import random_state_kept
+
+_KNOWN_BY = 4  # images whose answers tell one box from another
+_ROUNDED_TO = 1000  # parts of a probability
 
 
 def compare(
@@ -56,8 +59,8 @@ def compare(
 
     An image's numbers do not depend on the other images. Methods and metrics that draw from a
     global generator of torch or NumPy are called image by image, each seeded by ``seed`` and the
-    image's content, and alike for all methods. What batching does to rounding
-    remains.
+    image's content, metrics by their name as well, and alike for all methods. What batching does to
+    rounding remains.
 
     Args:
         model_or_box: A module, which every method can look into; or a black box or a callable, for
@@ -70,13 +73,14 @@ def compare(
         metrics: Names of :data:`METRICS`, ``"quantus:NAME"`` for a metric of Quantus, or objects of
             :class:`Metric`.
         target: The class to explain, in any of Captum's forms; ``None`` for the prediction, which
-            costs ``N`` queries.
+            costs ``N`` queries. What can only be called is asked four more, to know it again.
         masks: Where the truth lies, ``(N, H, W)`` or ``(N, 1, H, W)``, not 0 inside; for metrics of
             localisation.
         seed: For whatever is drawn.
         resume: A file that keeps the numbers as they come. If it exists, only what is missing in it
             is done, and the result is that of a run without interruption, times aside. What is
-            compared of methods and metrics are their kinds and names, not all of their settings.
+            compared of methods and metrics are their kinds and names, not all of their settings; of
+            what can only be called, its name and its answers to the first four images.
         data: Images, not those explained, that ``"pattern_attribution"`` and
             ``"distilled_layer_sum"`` are fitted to: a tensor or a loader.
         output: What ``model_or_box`` returns if it is no black box.
@@ -123,6 +127,8 @@ def compare(
         targets, lost = explained_classes(box, images, target, batch_size)
         settings["targets"] = content_number(targets)
         usable = [row for row in range(len(images)) if row not in lost]
+        if network is None:
+            settings["answers"] = _answers(box, images[usable[:_KNOWN_BY]])
         batches = [usable[i : i + batch_size] for i in range(0, len(usable), batch_size)]
         names = [plan.name for plan in plans]
         directions = {metric.name: metric.higher_is_better for metric in judges}
@@ -142,6 +148,22 @@ def compare(
         finally:
             progress.save()
     return progress.result()
+
+
+def _answers(box: BlackBox, images: Tensor) -> list[str]:
+    """Return a digest of what a box answers to each image, without the last digits."""
+    found = []
+    for image in images:
+        try:
+            scores = box(image[None])
+        except QueryBudgetError:
+            raise
+        except Exception as error:  # the methods will meet it, too
+            found.append(type(error).__name__)
+            continue
+        rounded = (scores.double().cpu() * _ROUNDED_TO).round().long()
+        found.append(f"{content_number(rounded):x}")
+    return found
 
 
 def _device(model: nn.Module | None, images: Tensor) -> torch.device:

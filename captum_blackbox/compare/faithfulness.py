@@ -127,6 +127,7 @@ class Infidelity:
     name: str = "infidelity"
     higher_is_better: bool = False
     needs_masks: bool = False
+    draws: bool = True
 
     def __call__(self, context: Context, _method: Method, maps: Tensor, /) -> Tensor:
         """Return the infidelity of each map, ``(N,)``."""

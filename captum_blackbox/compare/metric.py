@@ -20,6 +20,9 @@ class Metric(Protocol):
         name: In tables.
         higher_is_better: The direction.
         needs_masks: Whether the truth has to be known.
+
+    A metric may also have ``draws``. If it is true, the metric is called image by image from the
+    start; otherwise a batch is judged twice once, to see that it draws.
     """
 
     @property
@@ -40,8 +43,8 @@ class Metric(Protocol):
     def __call__(self, context: Context, method: Method, maps: Tensor, /) -> Tensor:
         """Return a number for each image of ``context``, ``(N,)``.
 
-        What is drawn from a global generator of torch or NumPy is seeded for each
-        image, alike for all methods.
+        What is drawn from a global generator of torch or NumPy is seeded for each image and for the
+        name of the metric, alike for all methods.
 
         Args:
             context: The images, their classes, the model, and masks if there are any.

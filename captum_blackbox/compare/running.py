@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_blackbox._compat import captum_notices_ignored
-from captum_blackbox.compare.chance import independently
+from captum_blackbox.compare.chance import independently, salted
 from captum_blackbox.compare.context import Context, NotApplicableError, content_seeds
 from captum_blackbox.compare.cost import Spent, measured
 from captum_blackbox.compare.method import Method
@@ -115,6 +115,9 @@ class _Job:
         self._device = context.images.device
         self._seeds = seeds
         self._draws = False  # the method does
+        # A metric must not draw the numbers again that the method has drawn.
+        self._metric_seeds = [salted(seeds, metric.name) for metric in metrics]
+        self._metric_draws = [bool(getattr(metric, "draws", False)) for metric in metrics]
 
     def run(self, rows: list[int]) -> None:
         """Explain some images, and judge the maps of those that could be."""
@@ -172,10 +175,17 @@ class _Job:
             return _numbers(found, metric.name, len(some))
 
         try:
-            outcome = independently(judge, list(maps), self._seeds, self._device)
+            outcome = independently(
+                judge,
+                list(maps),
+                self._metric_seeds[column],
+                self._device,
+                one_by_one=self._metric_draws[column],
+            )
         except NotApplicableError as error:
             self._fail_all(metric.name, error)
             return
+        self._metric_draws[column] = outcome.one_by_one
         for some, values in outcome.kept:
             self._progress.set_values(self._row, column, some, values)
             for image in torch.as_tensor(some)[~values.cpu().isfinite()].tolist():

@@ -30,6 +30,7 @@ class SensitivityMax:
     name: str = "sensitivity_max"
     higher_is_better: bool = False
     needs_masks: bool = False
+    draws: bool = True
 
     def __call__(self, context: Context, method: Method, _maps: Tensor, /) -> Tensor:
         """Return the sensitivity of each map, ``(N,)``."""

@@ -1,5 +1,6 @@
 """Move an explanation as far as it goes while the prediction stays."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -22,7 +23,13 @@ from captum_blackbox.fragility.criteria import Criterion, SuccessTest, criterion
 from captum_blackbox.fragility.objectives import Objective, objective_of
 from captum_blackbox.fragility.outcome import Judged, attackable, outcome, stopping
 from captum_blackbox.fragility.result import AttackResult
-from captum_blackbox.fragility.surrogate import DEFAULT_BETA, Beta, beta_at
+from captum_blackbox.fragility.surrogate import (
+    DEFAULT_BETA,
+    Beta,
+    GrowingBeta,
+    Sharpness,
+    beta_at,
+)
 from captum_blackbox.fragility.victims import victim_of
 from captum_blackbox.fragility.walk import OnFlip, Plan, Walk
 from captum_blackbox.shapes import Target, check_images
@@ -44,7 +51,9 @@ class InterpretationAttack(Attribution, Perturbation):
     *fragile* an explanation is: an upper bound on how far it can be trusted, not how good it is.
 
     It is an attribution, whose map is the explanation of the attacked image, and a perturbation
-    that ``captum.robust.AttackComparator`` and ``MinParamPerturbation`` take.
+    that ``captum.robust.AttackComparator`` and ``MinParamPerturbation`` take. In a ``NoiseTunnel``
+    it needs wider bounds, for noise leaves the usual ones; to attack a smoothed explanation put the
+    tunnel inside.
 
     When not to use it: for explanations that are not differentiable (masking, LIME, SHAP), which
     are refused; as evidence that an explanation is right, if the attack fails.
@@ -96,7 +105,7 @@ class InterpretationAttack(Attribution, Perturbation):
         upper_bound: Amount = 1.0,
         beta: Beta = DEFAULT_BETA,
         attribute_kwargs: Mapping[str, Any] | None = None,
-        defence_beta: float | None = None,
+        defence_beta: Sharpness | None = None,
     ) -> None:
         _check_one_baseline(attribute_kwargs)
         self.victim = victim_of(attribution, model=model, attribute_kwargs=attribute_kwargs)
@@ -104,6 +113,8 @@ class InterpretationAttack(Attribution, Perturbation):
         self.lower_bound, self.upper_bound = lower_bound, upper_bound
         self.scale: Amount = 1.0
         beta_at(beta, 0)
+        if isinstance(defence_beta, GrowingBeta):
+            raise InputError("a defence has one beta; give a number or a RelativeBeta")
         beta_at(defence_beta, 0)
         self.beta, self.defence_beta = beta, defence_beta
         Attribution.__init__(self, self.victim.network)
@@ -131,11 +142,13 @@ class InterpretationAttack(Attribution, Perturbation):
         Raises:
             InputError: A std is not positive.
         """
-        center, spread = (torch.as_tensor(each, dtype=torch.float64) for each in (mean, std))
+        center, spread = (torch.as_tensor(each, dtype=torch.float64).cpu() for each in (mean, std))
         if not bool((spread > 0).all()):
             raise InputError(f"std is positive for every channel, got {spread.tolist()}")
-        lower = settings.pop("lower_bound", 0.0)
-        upper = settings.pop("upper_bound", 1.0)
+        lower, upper = (
+            torch.as_tensor(settings.pop(name, usual), dtype=torch.float64).cpu()
+            for name, usual in (("lower_bound", 0.0), ("upper_bound", 1.0))
+        )
         attack = cls(
             attribution,
             lower_bound=(lower - center) / spread,
@@ -153,12 +166,36 @@ class InterpretationAttack(Attribution, Perturbation):
         step_num: int = 300,
         target: Target = None,
         additional_forward_args: object = None,
+        *,
+        label: Target = None,
+        mode: str | Objective = "topk",
+        k: int | None = None,
+        region: Tensor | None = None,
+        mask: Tensor | None = None,
+        norm: Norm = "Linf",
+        seed: int = 0,
+        strict: bool = False,
         **options: Any,
     ) -> Any:  # noqa: ANN401 - a tensor for a tensor, a tuple for a tuple
         """Return the attacked images; arguments are those of :meth:`run`."""
         _, is_tuple = one_tensor(inputs, self.get_name())
+        settings: dict[str, Any] = {
+            "label": label,
+            "mode": mode,
+            "k": k,
+            "region": region,
+            "mask": mask,
+        }
+        settings |= {"norm": norm, "seed": seed, "strict": strict}
         result = self.run(
-            inputs, radius, step_size, step_num, target, additional_forward_args, **options
+            inputs,
+            radius,
+            step_size,
+            step_num,
+            target,
+            additional_forward_args,
+            **settings,
+            **options,
         )
         return format_like_inputs(result.inputs, is_tuple)
 
@@ -265,13 +302,13 @@ class InterpretationAttack(Attribution, Perturbation):
         if stop_on_success and success is None:
             raise InputError("stop_on_success needs a test, for instance success=topk_below(0.5)")
         objective = objective_of(mode, region)
+        chosen = objective.criterion if criterion is None else criterion
         extra = format_additional_forward_args(additional_forward_args) or ()
         with torch.inference_mode(False), self.victim.ready():
-            clean = explain_clean(
-                self.victim, images.detach().clone(), target, label, extra, self.defence_beta
-            )
+            # What can be refused is refused before anybody is asked.
+            images = images.detach().clone()
             ball = Ball(
-                clean.images,
+                images,
                 radius,
                 norm,
                 lower=self.lower_bound,
@@ -281,7 +318,7 @@ class InterpretationAttack(Attribution, Perturbation):
             )
             plan = Plan(
                 objective,
-                criterion_of(objective.criterion if criterion is None else criterion),
+                criterion_of(chosen),
                 self.beta,
                 step_num,
                 ball.step_size(step_size),
@@ -291,7 +328,8 @@ class InterpretationAttack(Attribution, Perturbation):
                 strict,
                 show_progress,
             )
-            own = generators(clean.images, seed)
+            own = generators(images, seed)
+            clean = explain_clean(self.victim, images, target, label, extra, self.defence_beta)
             task = task_of(
                 self.victim,
                 clean,
@@ -310,7 +348,11 @@ class InterpretationAttack(Attribution, Perturbation):
         settings = {"method": self.victim.name, "norm": norm, "radius": _plain(radius)}
         settings |= {"mode": objective.name, "step_num": step_num, "k": task.k, "seed": seed}
         settings |= {"step_size": _plain(step_size), "check_every": check_every}
-        settings |= {"beta": str(self.beta), "defence_beta": self.defence_beta}
+        settings |= {"on_flip": on_flip, "criterion": _named(chosen)}
+        settings |= {"has_mask": mask is not None, "has_region": region is not None}
+        settings |= {"lower_bound": _plain(self.lower_bound), "scale": _plain(self.scale)}
+        settings |= {"upper_bound": _plain(self.upper_bound), "beta": str(self.beta)}
+        settings |= {"defence_beta": None if self.defence_beta is None else str(self.defence_beta)}
         return outcome(clean, walked, Judged(maps, scores), task, ball, success, settings)
 
     def has_convergence_delta(self) -> bool:
@@ -345,4 +387,11 @@ def _check_counts(step_num: int, check_every: int) -> None:
 
 
 def _plain(amount: Amount | None) -> Any:  # noqa: ANN401 - what JSON knows
-    return amount.tolist() if isinstance(amount, Tensor) else amount
+    if amount is None:
+        return None
+    values = torch.as_tensor(amount, dtype=torch.float64).tolist()
+    return values if isinstance(values, list) or math.isfinite(values) else str(values)
+
+
+def _named(criterion: str | Criterion) -> str:
+    return criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "function")

@@ -79,7 +79,11 @@ class Ball:
         self._low, self._high = low, high
 
     def project(self, inputs: Images) -> Images:
-        """Return the nearest images that are allowed."""
+        """Return images that are allowed, near the given ones.
+
+        For ``"Linf"`` they are the nearest; for ``"L2"`` the change is shortened first and then cut
+        at the bounds.
+        """
         inputs = inputs.to(self.images.dtype)
         if self._mask is not None:
             inputs = torch.where(self._mask, inputs, self.images)
@@ -122,6 +126,14 @@ class Ball:
         change = ((inputs.double() - self.images.double()) * self.scale).flatten(1)
         return change.abs().amax(1), change.norm(dim=1)
 
+    @property
+    def can_move(self) -> Tensor:
+        """Whether an image may change at all, ``(N,)``."""
+        free = (self._high > self._low) & (self.radius > 0)
+        if self._mask is not None:
+            free = free & self._mask
+        return free.expand_as(self.images).flatten(1).any(1)
+
     def rows(self, chosen: Tensor) -> "Ball":
         """Return the ball around some of the images."""
         part = object.__new__(Ball)
@@ -139,7 +151,7 @@ class Ball:
             raise InputError(
                 f"the lower bound {_least(lower):g} is above the upper bound {_least(upper):g}"
             )
-        slack = _SLACK * (upper - lower)
+        slack = self._slack(lower, upper)
         outside = (self.images < lower - slack) | (self.images > upper + slack)
         if bool(outside.any()):
             raise InputError(
@@ -153,6 +165,12 @@ class Ball:
         # Rounding is no violation: such a pixel may stay where it is.
         own = self.images
         return torch.minimum(lower.to(own.dtype), own), torch.maximum(upper.to(own.dtype), own)
+
+    def _slack(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Return by how much rounding may put a number outside."""
+        spacing = torch.finfo(self.images.dtype).eps * torch.maximum(lower.abs(), upper.abs())
+        slack = torch.maximum(_SLACK * (upper - lower), 4 * spacing)
+        return torch.where(slack.isfinite(), slack, 0.0)
 
     def _shortened(self, inputs: Images) -> Images:
         change = inputs.double() - self.images.double()

@@ -1,6 +1,7 @@
 """Random numbers of an image's own: the same alone and in a batch, on a CPU and on a GPU."""
 
 import hashlib
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -19,9 +20,10 @@ def generators(images: Images, seed: int) -> list[torch.Generator]:
         >>> alone == torch.rand(1, generator=generators(images, seed=0)[1])
         tensor([True])
     """
+    number_of_seed = operator.index(seed)
     found = []
     for image in images:
-        digest = hashlib.sha256(seed.to_bytes(16, "little", signed=True))
+        digest = hashlib.sha256(number_of_seed.to_bytes(16, "little", signed=True))
         digest.update(tensor_bytes(image))
         number = int.from_bytes(digest.digest()[:7], "little")
         found.append(torch.Generator().manual_seed(number))

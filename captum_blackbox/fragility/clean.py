@@ -66,12 +66,24 @@ def judged(
     images: Images,
     target: Labels,
     extra: tuple[Any, ...],
-    defence_beta: float | None = None,
+    defence_beta: Sharpness | None = None,
+    known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return maps by the network as it is judged, and the scores that decide the label."""
+    """Return maps by the network as it is judged, and the scores that decide the label.
+
+    Args:
+        victim: The explanation.
+        images: ``(N, C, H, W)``.
+        target: The class explained.
+        extra: Passed to the network after the images.
+        defence_beta: Soften the network for the maps.
+        known: The scores, where somebody has asked for them already.
+    """
     with softened(victim.network, defence_beta):
         maps, scores = victim.explain(images, target, extra)
-    if scores is None or defence_beta is not None:
+    if known is not None:
+        scores = known
+    elif scores is None or defence_beta is not None:
         scores = victim.scores(images, extra)
     return maps.detach(), scores.detach().to(images.device)
 
@@ -82,7 +94,7 @@ def explain_clean(
     target: Target,
     label: Target,
     extra: tuple[Any, ...],
-    defence_beta: float | None,
+    defence_beta: Sharpness | None,
 ) -> Clean:
     """Ask the network for labels and explanations of the clean images.
 
@@ -94,6 +106,12 @@ def explain_clean(
         ExplanationWarning: An explanation is 0 everywhere.
     """
     scores = victim.scores(images, extra).to(images.device)
+    broken = (~scores.reshape(len(scores), -1).isfinite().all(1)).nonzero().flatten().tolist()
+    if broken:
+        raise InputError(
+            f"the scores of image {broken[0]} are not finite; look for NaN in the image and the "
+            "weights, or attack it in float32"
+        )
     predicted, classes = labels_of(scores), number_of_classes(scores)
     count, device = len(images), images.device
     labels = max(classes, 2)  # one score has two labels
@@ -102,7 +120,7 @@ def explain_clean(
         explained = class_targets(target, count, classes, device)
     else:
         explained = predicted if classes > 1 else torch.zeros_like(predicted)
-    maps, scores = judged(victim, images, explained, extra, defence_beta)
+    maps, _ = judged(victim, images, explained, extra, defence_beta, known=scores)
     if maps.dim() != 4 or len(maps) != count:
         raise ShapeError(
             f"expected maps (N, C, H, W) of {count} images, and {victim.name} made "
@@ -162,7 +180,8 @@ def _region_like(maps: Tensor, region: Tensor | None) -> Tensor | None:
             f"expected a region {tuple(maps.shape[1:])}, or one for each map "
             f"{tuple(maps.shape)}, got shape {tuple(region.shape)}"
         )
-    wanted = region.to(maps).expand_as(maps)
+    is_mask = not region.is_floating_point()
+    wanted = (region != 0 if is_mask else region).to(maps).expand_as(maps)
     sums = wanted.sum((1, 2))
     if not bool((sums > 0).all()) or not bool((wanted >= 0).all()):
         raise InputError("a region has some pixels that are not 0, and none that is negative")

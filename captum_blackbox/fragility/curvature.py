@@ -15,7 +15,7 @@ from captum_blackbox.fragility.curvature_result import Curvature, Direction, Mov
 from captum_blackbox.fragility.hessian_products import InputHessian, class_scores
 from captum_blackbox.fragility.lanczos import Eigenpairs, top_eigenpairs
 from captum_blackbox.fragility.second_order import second_order
-from captum_blackbox.fragility.surrogate import softened
+from captum_blackbox.fragility.surrogate import Sharpness, softened
 from captum_blackbox.hooks import unwrapped
 from captum_blackbox.shapes import Images, Labels, Target, check_images
 
@@ -27,7 +27,7 @@ def explanation_curvature(
     additional_forward_args: object = None,
     *,
     k: int = 1,
-    beta: float | None = 30.0,
+    beta: Sharpness | None = 30.0,
     iterations: int = 100,
     tolerance: float = 1e-3,
     seed: int = 0,
@@ -62,7 +62,10 @@ def explanation_curvature(
             prediction of the network as it is.
         additional_forward_args: Passed to the model after the images.
         k: Number of eigenpairs.
-        beta: Sharpness of the softened ReLUs, larger is closer to ReLU; ``None`` leaves them.
+        beta: Sharpness of the softened ReLUs, larger is closer to ReLU; a
+            :class:`~captum_blackbox.fragility.RelativeBeta`, which is held fixed in the
+            derivatives; ``None`` leaves them. The default is an absolute one, the same for every
+            image, so that eigenvalues of images can be compared.
         iterations: Most products with the Hessian for an eigenpair.
         tolerance: Largest residual ``‖H v - λ v‖`` as a fraction of the largest eigenvalue.
         seed: For the start of the search and the random direction, which depend on it and on what
@@ -130,7 +133,7 @@ def _described(
     pairs: Eigenpairs,
     signs: Images,
     classes: Labels,
-    beta: float | None,
+    beta: Sharpness | None,
 ) -> Curvature:
     gradient = hessian.gradients.flatten(1)
     flat = (pairs.values[:, 0] == 0).to(gradient.device)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from captum_blackbox.errors import InputError, check_choice
+from captum_blackbox.fragility.surrogate import Sharpness
 from captum_blackbox.shapes import Images, Labels, PerImage
 
 Direction: TypeAlias = Literal["fragile", "gradient", "random"]
@@ -69,7 +70,7 @@ class Curvature:
     iterations: Int64[Tensor, "batch k"]
     along: Mapping[Direction, Movement]
     along_signs: Mapping[Direction, Movement]
-    beta: float | None
+    beta: Sharpness | None
 
     @property
     def gradient_norms(self) -> PerImage:
@@ -109,7 +110,8 @@ class Curvature:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as values that JSON knows, NaN as ``None``; without the pictures."""
         names = ("target", "scores", "gradient_norms", "eigenvalues", "angles", "residuals")
-        fields: dict[str, Any] = {"beta": self.beta}
+        is_number = self.beta is None or isinstance(self.beta, float | int)
+        fields: dict[str, Any] = {"beta": self.beta if is_number else str(self.beta)}
         for name in (*names, "converged", "iterations"):
             fields[name] = _plain(getattr(self, name).tolist())
         for name in ("along", "along_signs"):

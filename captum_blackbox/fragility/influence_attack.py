@@ -25,9 +25,10 @@ from captum_blackbox.influence.solvers import SolverName
 from captum_blackbox.shapes import Images, Labels, PerImage, Target, check_images
 
 InfluenceMode: TypeAlias = Literal["influence", "random"]
-"""Against the gradient of the influence, or one draw of signs of the same size, to compare with."""
+"""Against the gradient of the influence, or random signs of the same size, to compare with."""
 
 _REACH = 2.5  # radii that an iterative attack can walk
+_DRAWS = 16  # of random signs, until the label is kept: as many as InterpretationAttack takes
 
 
 class InfluenceAttack(Perturbation):
@@ -143,8 +144,8 @@ class InfluenceAttack(Perturbation):
             target: The class in the loss at the images; ``None`` is the prediction, as published.
                 The label that is kept is the clean prediction in any case.
             top: How many of the most helpful training points are to become less so.
-            mode: ``"random"`` draws signs once instead, at the full radius, and returns them
-                wherever the label is kept.
+            mode: ``"random"`` draws signs instead, at the full radius, and returns the first draw
+                that keeps the label; there are up to 16.
             mask: Where the images may change: 0 is not, broadcast to the images.
             seed: Of the random signs; an image draws the same alone and in a batch.
             show_progress: Show bars that count training points and steps.
@@ -171,6 +172,7 @@ class InfluenceAttack(Perturbation):
             )
         with torch.inference_mode(False), torch.enable_grad(), evaluating(self.model):
             images = images.detach().clone()
+            check_finite(images)
             ball = Ball(images, radius, lower=self.lower_bound, upper=self.upper_bound, mask=mask)
             step = _step(ball, step_size, step_num)
             label, wanted = self._labels(images, target)
@@ -178,7 +180,7 @@ class InfluenceAttack(Perturbation):
             reduced = clean.argsort(dim=1, descending=True, stable=True)[:, :top]
             walk = _Walk(ball, label, self.influence.of_points(reduced, wanted), self._predict)
             if mode == "random":
-                walk.jump(random_signs(generators(images, seed), images), ball.radius)
+                walk.draw(generators(images, seed))
             else:
                 for number in tqdm(range(step_num), "attack", disable=not show_progress):
                     walk.descend(self._gradient(walk, number), step)
@@ -253,10 +255,18 @@ class _Walk:
         values, kept = self._move(-gradient, size)
         self._keep(kept & (values < self._value), values)
 
-    def jump(self, direction: Images, size: Tensor) -> None:
-        """Step once, and keep what has the label."""
-        values, kept = self._move(direction, size)
-        self._keep(kept, values)
+    def draw(self, own: Sequence[torch.Generator]) -> None:
+        """Put random signs on each image until it has its label; keep the first that do."""
+        open_ = torch.ones_like(self._label, dtype=torch.bool)
+        for _ in range(_DRAWS):
+            self.now = self._ball.images
+            values, kept = self._move(random_signs(own, self.now), self._ball.radius)
+            self._values[-1] = values.masked_fill(~open_, torch.nan)
+            self._kept[-1] = kept = kept & open_
+            self._keep(kept, values)
+            open_ = open_ & ~kept
+            if not bool(open_.any()):
+                return
 
     def result(
         self,

@@ -172,7 +172,7 @@ def objective_of(mode: str | Objective, region: Tensor | None) -> Objective:
             values say how much of the importance each pixel is to get.
 
     Raises:
-        InputError: Unknown mode, or a region that is missing or not needed.
+        InputError: Unknown mode, or a region that is missing.
     """
     if isinstance(mode, Objective):
         found = mode
@@ -185,7 +185,7 @@ def objective_of(mode: str | Objective, region: Tensor | None) -> Objective:
     if found.needs_region and region is None:
         raise InputError(f"mode={found.name!r} needs a region: a mask (H, W), or a map to aim at")
     is_map = region is not None and region.is_floating_point() and not _is_mask(region)
-    return TargetMap() if found.name == "targeted" and is_map else found
+    return TargetMap() if found is OBJECTIVES["targeted"] and is_map else found
 
 
 def normalised(maps: Tensor) -> Saliency:

@@ -44,7 +44,7 @@ def attackable(clean: Clean, ball: Ball, strict: bool) -> Tensor:
             f"{int(predicted[wrong[0]])}, not as its label {int(clean.label[wrong[0]])}: there is "
             "no prediction to keep; leave it out, or leave out label"
         )
-    return clean.has_label & (ball.radius > 0).any()
+    return clean.has_label & ball.can_move
 
 
 def stopping(test: SuccessTest | None, clean: Clean, task: Task, ball: Ball) -> Stop | None:

@@ -69,7 +69,7 @@ def measured(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttackResult:
     """The attacked images, and how far their explanations moved.
 
@@ -82,7 +82,8 @@ class AttackResult:
         label_kept: Whether the prediction on ``inputs`` is the label, ``(N,)``.
         label: The label kept, ``(N,)``.
         target: The class explained, ``(N,)``.
-        best_step: The step after which an image was best, ``(N,)``; 0 where nothing was gained.
+        best_step: The step after which an image was best, ``(N,)``, of a random change the number
+            of the draw; 0 where nothing was gained.
         steps: The steps after which the explanation was judged, ``(S,)``, from 0.
         trajectory: The criterion there, ``(N, S)``; larger is a stronger attack; NaN where an image
             was not attacked any more.

@@ -19,7 +19,8 @@ Smooth: TypeAlias = Callable[..., Tensor]
 
 
 def _checked(beta: float | int) -> float:
-    if not (math.isfinite(beta) and beta > 0):
+    is_number = isinstance(beta, int | float) and not isinstance(beta, bool)
+    if not (is_number and math.isfinite(beta) and beta > 0):
         raise InputError(
             f"beta is a positive finite number, got {beta!r}; larger is closer to ReLU, and None "
             "stands for the network itself"
@@ -77,9 +78,11 @@ class RelativeBeta:
 
     .. math:: \beta = r / \mathrm{rms}(z)
 
-    for each activation and image. Networks differ in the size of their pre-activations, and layers
-    of a network, too: a fixed β that bends one hardly bends another. With a relative one, a
-    network whose hidden units are scaled up and down again is attacked alike.
+    where the mean is over an image's map (activations of four axes or more, the batch first) or
+    over the last axis (vectors and tokens, wherever their batch is). Networks differ in the size of
+    their pre-activations, and layers of a network, too: a fixed β that bends one hardly bends
+    another. With a relative one, a network whose hidden units are scaled up and down again is
+    attacked alike. In a derivative β is held fixed.
 
     Args:
         ratio: β times the root mean square of an image's pre-activations.
@@ -94,32 +97,49 @@ class RelativeBeta:
 
     ratio: float | int = 10.0
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
+        """Refuse what is no sharpness."""
         _checked(self.ratio)
 
     def of(self, z: Tensor) -> Tensor:
-        """Return β for the pre-activations of each image, ``(N, 1, …)``, detached."""
-        size = z.detach().float().flatten(1).square().mean(1).sqrt()
-        if _PAIRED.get():
-            size = size.chunk(2)[0].repeat(2)
-        size = torch.where(size > 0, size, 1.0).to(z.dtype)
-        return self.ratio / size.view(-1, *[1] * (z.dim() - 1))
+        """Return β for pre-activations, broadcast to them, detached, in float32 or wider."""
+        wide = z.detach().to(torch.promote_types(z.dtype, torch.float32))
+        if z.dim() == 0:
+            size = wide.abs()
+        else:
+            axes = tuple(range(1, z.dim())) if z.dim() > 3 else (-1,)
+            size = _shared(wide.square().mean(axes, keepdim=True).sqrt())
+        return self.ratio / torch.where(size > 0, size, 1.0)
 
 
-_PAIRED: ContextVar[bool] = ContextVar("_PAIRED", default=False)
+_ROWS_OF_PAIRS: ContextVar[int | None] = ContextVar("_ROWS_OF_PAIRS", default=None)
 
 
 @contextmanager
-def paired_sharpness() -> Iterator[None]:
+def paired_sharpness(rows: int) -> Iterator[None]:
     """Let the second half of a batch be as smooth as the first: of images and their baselines.
 
     A difference of outputs between the two means nothing if they went through different functions.
+
+    Args:
+        rows: Of the batch, images and baselines together.
     """
-    token = _PAIRED.set(True)
+    token = _ROWS_OF_PAIRS.set(rows)
     try:
         yield
     finally:
-        _PAIRED.reset(token)
+        _ROWS_OF_PAIRS.reset(token)
+
+
+def _shared(size: Tensor) -> Tensor:
+    rows = _ROWS_OF_PAIRS.get()
+    if rows is None:
+        return size
+    if len(size) % rows == 0:
+        return torch.cat([size.chunk(2)[0]] * 2)
+    if size.dim() == 3 and size.shape[1] == rows:  # tokens before the batch
+        return torch.cat([size.chunk(2, 1)[0]] * 2, 1)
+    return size
 
 
 DEFAULT_BETA = RelativeBeta(10.0)
@@ -224,7 +244,9 @@ def _softplus(z: Tensor, beta: Sharpness, shift: float | int = 0) -> Tensor:
     if not isinstance(beta, RelativeBeta):
         return F.softplus(shifted, beta)
     sharpness = beta.of(z)
-    return F.softplus(shifted * sharpness) / sharpness
+    # In half precision β overflows where pre-activations are small.
+    smooth = F.softplus(shifted.to(sharpness.dtype) * sharpness) / sharpness
+    return smooth.to(z.dtype)
 
 
 def _relu(beta: Sharpness, z: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from captum_blackbox.fragility.criteria import Criterion
 from captum_blackbox.fragility.objectives import Objective, Random, RandomWalk, Task, normalised
 from captum_blackbox.fragility.prediction import labels_of
 from captum_blackbox.fragility.result import NO_GAIN, NO_SIGNAL
-from captum_blackbox.fragility.surrogate import Beta, beta_at, softened
+from captum_blackbox.fragility.surrogate import Beta, GrowingBeta, Sharpness, beta_at, softened
 from captum_blackbox.fragility.victims import Victim
 from captum_blackbox.shapes import Images
 
@@ -55,7 +55,7 @@ class Plan:
     step: Tensor
     check_every: int
     on_flip: OnFlip
-    defence_beta: float | None
+    defence_beta: Sharpness | None
     strict: bool
     show_progress: bool
 
@@ -163,10 +163,16 @@ class Walk:
         objective, now = self.plan.objective, self._now[rows]
         if isinstance(objective, Random):
             own = [self._chance[row] for row in rows.tolist()]
-            draw = random_signs if self.ball.norm == "Linf" else random_normals
-            return draw(own, now)
+            if self.ball.norm == "Linf":
+                return random_signs(own, now)
+            return random_normals(own, now) * self.ball.scale  # alike in all directions, in pixels
         task, part = self.task.rows(rows), self.clean.rows(rows)
-        with softened(self.victim.network, beta_at(self.plan.beta, number - 1)):
+        beta = beta_at(self.plan.beta, number - 1)
+        with softened(self.victim.network, beta):
+            if objective.needs_softened and isinstance(self.plan.beta, GrowingBeta):
+                # The clean centre of this surrogate, not of the first.
+                soft = self.victim.explain(part.images, part.target, part.extra).maps
+                task = task._replace(softened=normalised(soft))
             direction = self.victim.direction(
                 now, part.target, lambda maps: objective.loss(normalised(maps), task), part.extra
             )
@@ -196,6 +202,7 @@ class Walk:
             finite = maps.flatten(1).isfinite().all(1)
             maps = torch.where(finite.view(-1, 1, 1, 1), maps, 0.0)
             found = self.plan.criterion(normalised(maps), self.task.rows(rows)).to(values)
+            finite &= scores.reshape(len(scores), -1).isfinite().all(1)
             same = (labels_of(scores) == part.label) & finite
             values[rows], kept[rows] = found, same
             better = same & (found > self._value[rows])

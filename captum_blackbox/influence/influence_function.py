@@ -132,7 +132,8 @@ class InfluenceFunction:
         Raises:
             ShapeError: Inputs are no floating-point tensor.
             TargetError: A class number is out of range.
-            InputError: The damped Hessian is not positive definite, or too large for the solver.
+            InputError: An input is not finite, or the damped Hessian is not positive definite or
+                too large for the solver.
         """
         with self.function.ready():
             points, wanted = self._test_points(inputs, targets)
@@ -215,6 +216,12 @@ class InfluenceFunction:
             raise ShapeError(
                 "expected at least one input as a floating-point tensor (N, …), got "
                 f"{got or type(inputs).__name__}"
+            )
+        bad = (~inputs.isfinite()).reshape(len(inputs), -1).any(1).nonzero().flatten().tolist()
+        if bad:
+            raise InputError(
+                f"image {bad[0]} is not finite ({len(bad)} of {len(inputs)}): it holds NaN or "
+                "infinity; leave it out or mend it"
             )
         points = inputs.detach().clone().to(self.function.values)
         if targets is None:

@@ -53,6 +53,7 @@ def metric_png(means: Mapping[str, Interval], metric: str, *, higher_is_better: 
         )  # fmt: skip
     better = "higher" if higher_is_better else "lower"
     name_axes(axes, f"{metric} ({better} is better)", "")
+    axes.xaxis.label.set_parse_math(False)
     return figure_png(figure)
 
 
@@ -92,17 +93,19 @@ def ranks_png(ranks: Mapping[str, Mapping[str, float]], overall: Mapping[str, fl
     )  # fmt: skip
     axes.set_xlim(0.8, len(order) + 0.2)
     name_axes(axes, "average rank (1 is the best)", "")
-    figure.legend(
+    legend = figure.legend(
         loc="outside upper center", ncols=min(4, len(ranks) + 1), fontsize=8, frameon=False,
         labelcolor=_INK,
     )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure_png(figure)
 
 
 def _rows_of(names: list[str]) -> tuple[Figure, Axes]:
-    """Return axes with a row for each method, the first on top."""
+    """Return axes with a row for each method, the first on top; a ``$`` in a name is a ``$``."""
     figure, axes = new_axes(6.2, 1.2 + _ROW * max(3, len(names)), long_labels=True)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.4, -0.6)
     return figure, axes

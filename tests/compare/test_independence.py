@@ -6,6 +6,8 @@ import torch
 from captum.attr import GradientShap, KernelShap
 from compared import images, maps_of, network, quietly
 
+from captum_blackbox import BlackBox
+from captum_blackbox.compare import FunctionMetric, Infidelity, SensitivityMax
 from captum_blackbox.compare.chance import independently
 from captum_blackbox.compare.context import content_seeds
 
@@ -53,6 +55,42 @@ def test_methods_meet_the_same_random_changes():
     # Two names of one method: whatever a metric draws, it must not tell them apart.
     found = quietly(MODEL, images(), {"a": "saliency", "b": "saliency"}, METRICS)
     assert torch.equal(found.values[0], found.values[1])
+
+
+def test_a_metric_does_not_draw_what_the_method_drew():
+    def again(context, method, maps):
+        return (maps - torch.rand_like(maps)).abs().mean((1, 2, 3))
+
+    metrics = [FunctionMetric(name, again, higher_is_better=True) for name in ("one", "other")]
+    found = quietly(MODEL, images(), {"torch": STOCHASTIC["torch"]}, metrics, batch_size=1)
+    assert found.values.min() > 0.1  # else the numbers of both are the same
+    assert not torch.equal(found.values[:, 0], found.values[:, 1])
+
+
+@pytest.mark.parametrize(("declared", "first"), [(False, [2, 1, 1]), (True, [1, 1])])
+def test_a_metric_that_draws_is_thrown_away_once_at_most(declared, first):
+    calls = []
+
+    class Drawing:
+        name, higher_is_better, needs_masks, draws = "drawing", True, False, declared
+
+        def __call__(self, context, method, maps):
+            calls.append(len(maps))
+            return torch.rand(len(maps))
+
+    quietly(MODEL, images(6), ["saliency"], [Drawing()], batch_size=2)
+    assert calls == [*first, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("metric", [Infidelity(samples=4), SensitivityMax(samples=4)])
+def test_metrics_that_draw_say_so_and_ask_each_question_once(metric):
+    def asked(batch_size):
+        box = BlackBox(lambda x: MODEL(x), output="logits")
+        quietly(box, images(4), {"map": lambda x, y: box(x)[:, :1, None, None] * x},
+                [metric], target=1, batch_size=batch_size)  # fmt: skip
+        return box.queries
+
+    assert metric.draws and asked(4) == asked(1)
 
 
 def test_the_users_random_numbers_stay():

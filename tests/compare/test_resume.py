@@ -116,6 +116,18 @@ def test_a_file_of_something_else_is_refused_and_says_of_what(tmp_path):
     quietly(**arguments, resume=path)
 
 
+def test_a_box_of_the_same_name_with_other_answers_is_refused(tmp_path):
+    def boxed(model):
+        model.eval()
+        return lambda x: model(x)  # all are called alike
+
+    path, arguments = tmp_path / "kept", (images(), ["random"], ["deletion"])
+    quietly(boxed(network()), *arguments, target=1, resume=path)
+    quietly(boxed(network()), *arguments, target=1, resume=path)
+    with pytest.raises(ArtifactError, match="answers is"):
+        quietly(boxed(network(seed=3)), *arguments, target=1, resume=path)
+
+
 def test_settings_of_a_metric_count_and_places_in_memory_do_not(tmp_path):
     from captum_blackbox.compare import Deletion
 

@@ -1,18 +1,27 @@
 """The attack against its slow definition, and what it promises."""
 
+import copy
 import itertools
+import json
 import math
+import pickle
 
 import pytest
 import slow_attack
 import torch
 from attacked_networks import SIZE, Edge, small_cnn, some_images
-from captum.attr import IntegratedGradients, Saliency
+from captum.attr import InputXGradient, IntegratedGradients, Saliency
 from torch import nn
 
 from captum_blackbox import InterpretationAttack, metrics
 from captum_blackbox.errors import ExplanationWarning, InputError, TargetError
-from captum_blackbox.fragility import center_moved, softened, topk_below
+from captum_blackbox.fragility import (
+    GrowingBeta,
+    RelativeBeta,
+    center_moved,
+    softened,
+    topk_below,
+)
 from captum_blackbox.fragility.chance import generators, unit_vectors
 
 RADIUS, STEP, STEPS, K = 0.1, 0.01, 12, 6
@@ -354,7 +363,7 @@ def test_maps_that_are_no_numbers_are_refused():
     model = small_cnn()
     with torch.no_grad():
         model[0].weight[0, 0, 0, 0] = torch.nan
-    with pytest.raises(InputError, match="the map of image 0 is not finite"):
+    with pytest.raises(InputError, match="the scores of image 0 are not finite"):
         InterpretationAttack(Saliency(model)).run(some_images(), 0.1, label=0)
 
 
@@ -395,3 +404,82 @@ def test_arguments_of_the_network_go_with_their_images():
     result = attack.run(images, 0.1, 0.01, 4, additional_forward_args=(scale, "flag"), label=label)
     alone = attack.run(images[2:], 0.1, 0.01, 4, additional_forward_args=(scale[2:], "flag"))
     torch.testing.assert_close(result.inputs[2:], alone.inputs)
+
+
+def test_an_image_or_scores_that_are_no_numbers_are_refused():
+    images = some_images()
+    images[1, 0, 0, 0] = torch.nan
+    with pytest.raises(InputError, match="the scores of image 1 are not finite"):
+        InterpretationAttack(Saliency(small_cnn())).run(images, 0.1)
+
+
+def test_a_network_may_return_one_number_an_image():
+    torch.manual_seed(1)
+    inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softplus(), nn.Flatten(), nn.Linear(144, 1))
+
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = inner.double()
+
+        def forward(self, x):
+            return self.inner(x)[:, 0]
+
+    result = InterpretationAttack(Saliency(Flat()), beta=None).run(some_images(), 0.1, 0.01, 9, k=K)
+    assert result.label_kept.all() and result.success.any()
+
+
+def test_nothing_is_done_where_nothing_may_change():
+    attack, images = InterpretationAttack(Saliency(small_cnn())), some_images()
+    result = attack.run(images, 0.1, step_num=5, mask=torch.zeros(8, 8))
+    assert torch.equal(result.inputs, images) and result.steps.tolist() == [0]
+
+
+def test_a_result_is_json_and_says_how_it_was_made():
+    attack = InterpretationAttack(
+        Saliency(small_cnn()), defence_beta=RelativeBeta(3.0), upper_bound=math.inf
+    )
+    result = attack.run(some_images(), torch.tensor([0.1, 0.05, 0.1]), 0.01, 3, region=REGION)
+    found = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert found["settings"]["radius"] == pytest.approx([0.1, 0.05, 0.1])
+    assert found["settings"]["criterion"] == "intersection"
+    assert found["settings"]["upper_bound"] == "inf"
+
+
+def test_an_attack_is_copied_and_pickled():
+    images = some_images()
+    attack = InterpretationAttack(InputXGradient(small_cnn()))
+    expected = attack.perturb(images, 0.1, 0.01, 3)
+    for again in (copy.deepcopy(attack), pickle.loads(pickle.dumps(attack))):
+        assert torch.equal(again.perturb(images, 0.1, 0.01, 3), expected)
+
+
+def test_tokens_before_the_batch_do_not_couple_its_images():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.into, self.out = nn.Linear(48, 6).double(), nn.Linear(6, 3).double()
+            self.gate = nn.Parameter(torch.ones(3, dtype=torch.float64))
+
+        def forward(self, x):
+            tokens = nn.functional.unfold(x, 4, stride=4).permute(2, 0, 1)  # (T, N, D)
+            return self.out(self.into(tokens).relu().mean(0)) * self.gate.relu()
+
+    torch.manual_seed(0)
+    attack, images = InterpretationAttack(Saliency(Tokens())), some_images(4)
+    together = attack.perturb(images, 0.1, 0.01, 5, k=K)
+    alone = [attack.perturb(image[None], 0.1, 0.01, 5, k=K) for image in images]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-12, rtol=0)
+    assert not torch.equal(together, images)
+
+
+def test_a_growing_beta_compares_the_centre_with_that_of_the_same_surrogate():
+    attack = InterpretationAttack(Saliency(small_cnn()), beta=GrowingBeta(3, 100, 8))
+    result = attack.run(some_images(), 0.1, 0.01, 10, mode="mass_center")
+    assert result.success.all() and (result.attacked.center_shift > 0.05).all()
+
+
+@pytest.mark.parametrize("beta", ["30", GrowingBeta(1, 2, 3), -1.0])
+def test_a_defence_has_one_positive_beta(beta, as_users_call):
+    with pytest.raises(InputError, match="beta"):
+        InterpretationAttack(Saliency(small_cnn()), defence_beta=beta)

@@ -14,6 +14,7 @@ from captum_blackbox import (
     Patterns,
     metrics,
 )
+from captum_blackbox.errors import InputError
 from captum_blackbox.metrics import topk_intersection
 
 MODEL = small_cnn()
@@ -57,8 +58,12 @@ def test_the_label_of_a_black_box_is_judged_by_the_box_and_not_by_its_student():
     expected = MODEL(images).argmax(1)
     assert (expected != 1).any()
     assert torch.equal(result.label, expected) and result.label_kept.all()
-    # The clean images twice, each step, and once at the end.
-    assert sum(asked) == 4 * (2 + 5 + 1)
+    # The clean images, each step, and once at the end.
+    assert sum(asked) == 4 * (1 + 5 + 1)
+    asked.clear()
+    with pytest.raises(InputError, match="radius"):
+        attack.run(images, -0.1)
+    assert asked == []
     probabilities = box(result.inputs).gather(1, expected[:, None])[:, 0]
     torch.testing.assert_close(result.attacked.confidence, probabilities.double())
 

@@ -139,3 +139,17 @@ def test_what_cannot_be_a_ball_is_refused(settings, error, message, as_users_cal
 def test_a_step_of_zero_is_refused():
     with pytest.raises(InputError, match="step_size is a positive number, got 0"):
         Ball(torch.zeros(1, 1, 2, 2), 0.1).step_size(0.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_saturated_pixels_that_are_normalised_in_half_precision_are_within_the_bounds(dtype):
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    pixels = torch.tensor([0.0, 1.0]).expand(1, 3, 2, 2)
+    images = ((pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)).to(dtype)
+    ball = Ball(images, 0.1, lower=-mean / std, upper=(1 - mean) / std, scale=std)
+    assert torch.equal(ball.project(images), images)
+
+
+def test_one_open_bound_does_not_open_the_other():
+    with pytest.raises(InputError, match="outside the bounds"):
+        Ball(torch.full((1, 1, 2, 2), -5.0), 0.1, upper=torch.inf)

@@ -84,6 +84,12 @@ def test_more_methods_need_more_room():
     assert sizes[0] < sizes[1]
 
 
+def test_a_dollar_in_a_name_is_a_dollar():
+    odd = "$\\frac$ of $x"  # as mathematics, an error
+    metric_png({odd: (0.4, 0.3, 0.5), "$a$": (0.1, 0, 1)}, odd, higher_is_better=True)
+    ranks_png({odd: {odd: 1.0, "$a$": 2.0}, "$b$": {odd: 1.0}}, {odd: 1.0, "$a$": 2.0})
+
+
 def test_nothing_to_draw_is_refused():
     with pytest.raises(InputError, match="no method has a number by 'deletion' to draw"):
         metric_png({"a": (NAN, NAN, NAN)}, "deletion", higher_is_better=False)

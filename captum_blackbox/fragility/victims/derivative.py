@@ -27,8 +27,10 @@ def derivative_error(
 
     Args:
         victim: From :func:`victim_of`. Its network must be in double precision, and smooth where
-            it is: call this inside :func:`~captum_blackbox.fragility.softened` for a network
-            with ReLUs, whose maps are constant in pieces.
+            it is: for a network with ReLUs, whose maps are constant in pieces, call this inside
+            :func:`~captum_blackbox.fragility.softened` with a number as beta. A relative one is
+            held fixed in the derivative, and moves with the image in the difference: inside
+            ``softened(model, RelativeBeta())`` a right saliency is a few percent off.
         images: ``(N, C, H, W)``, double precision.
         target: The class explained, ``(N,)``.
         seed: Of weight and direction.

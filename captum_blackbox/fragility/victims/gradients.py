@@ -44,7 +44,8 @@ def input_gradient(
     scores: Tensor, target: Labels | None, images: Tensor, *, create_graph: bool
 ) -> Tensor:
     """Return the gradient of the explained score of each image, 0 where there is none."""
-    explained = select_targets(scores, target).sum()
+    by_class = scores[:, None] if scores.dim() == 1 else scores
+    explained = select_targets(by_class, target).sum()
     if not explained.requires_grad:
         return torch.zeros_like(images)
     (gradient,) = torch.autograd.grad(

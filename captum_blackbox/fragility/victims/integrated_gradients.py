@@ -68,7 +68,7 @@ class IntegratedGradientsVictim(ChunkedVictim):
         baseline, places = baseline_for(images, self.baselines), self.places[steps]
         path = torch.cat([baseline + place * (images - baseline) for place in places])
         path = path if create_graph else path.detach().requires_grad_()
-        scores = self.forward(path, *repeated(extra, len(places)))
+        scores = self.forward(path, *repeated(extra, len(places), len(images)))
         gradients = input_gradient(
             scores, target.repeat(len(places)), path, create_graph=create_graph
         )

@@ -183,12 +183,17 @@ def _noise_tunnel(
 
 
 def _saliency(asked: _Asked) -> Victim:
-    is_absolute = asked.settings()["abs"]
+    map_of = _magnitude if asked.settings()["abs"] else _signed
+    return GradientVictim(asked.name, asked.network, asked.forward, map_of)
 
-    def made(_images: Tensor, gradient: Tensor) -> Tensor:
-        return gradient.abs() if is_absolute else gradient
 
-    return GradientVictim(asked.name, asked.network, asked.forward, made)
+# Functions of the module, so that an attack can be pickled.
+def _magnitude(_images: Tensor, gradient: Tensor) -> Tensor:
+    return gradient.abs()
+
+
+def _signed(_images: Tensor, gradient: Tensor) -> Tensor:
+    return gradient
 
 
 def _input_x_gradient(asked: _Asked) -> Victim:

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from captum_blackbox.errors import InputError, ShapeError
@@ -81,17 +82,36 @@ def baseline_for(images: Tensor, baselines: object) -> Tensor | float:
     return baseline if len(only) == 1 else baseline.repeat_interleave(len(images) // len(only), 0)
 
 
-def repeated(extra: tuple[Any, ...], times: int) -> tuple[Any, ...]:
-    """Return further arguments of a network for its batch repeated as a whole."""
+def repeated(extra: tuple[Any, ...], times: int, count: int | None = None) -> tuple[Any, ...]:
+    """Return further arguments of a network for its batch repeated as a whole.
+
+    Args:
+        extra: The arguments; tensors with a row for each image are repeated, others stay.
+        times: How often.
+        count: How many images there are; without it every tensor with rows is repeated.
+
+    Example:
+        >>> repeated((torch.tensor([1, 2]), torch.tensor([7, 8, 9]), "x"), 2, count=2)
+        (tensor([1, 2, 1, 2]), tensor([7, 8, 9]), 'x')
+    """
     return tuple(
-        each.repeat(times, *[1] * (each.dim() - 1)) if _is_batch(each) else each for each in extra
+        each.repeat(times, *[1] * (each.dim() - 1)) if _has_rows(each, count) else each
+        for each in extra
     )
 
 
-def interleaved(extra: tuple[Any, ...], times: int) -> tuple[Any, ...]:
-    """Return further arguments of a network for its batch with each image repeated."""
-    return tuple(each.repeat_interleave(times, 0) if _is_batch(each) else each for each in extra)
+def interleaved(extra: tuple[Any, ...], times: int, count: int) -> tuple[Any, ...]:
+    """Return further arguments of a network for its batch of ``count`` images, each repeated.
+
+    Example:
+        >>> interleaved((torch.tensor([1, 2]), torch.tensor([7, 8, 9])), 2, count=2)
+        (tensor([1, 1, 2, 2]), tensor([7, 8, 9]))
+    """
+    return tuple(
+        each.repeat_interleave(times, 0) if _has_rows(each, count) else each for each in extra
+    )
 
 
-def _is_batch(argument: object) -> bool:
-    return isinstance(argument, Tensor) and argument.dim() > 0
+def _has_rows(argument: object, count: int | None) -> bool:
+    is_batch = isinstance(argument, Tensor) and argument.dim() > 0
+    return is_batch and (count is None or len(argument) == count)  # type: ignore[arg-type]

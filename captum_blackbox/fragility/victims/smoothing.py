@@ -85,7 +85,7 @@ class NoiseTunnelVictim(ChunkedVictim):
         maps = self.inner.explain(
             noisy,
             target.repeat_interleave(samples),
-            interleaved(extra, samples),
+            interleaved(extra, samples, len(images)),
             create_graph=create_graph,
         ).maps
         maps = maps.unflatten(0, (len(images), samples))

@@ -2,6 +2,7 @@
 
 import warnings
 
+import torch
 from torch import Tensor
 
 from captum_blackbox.errors import ExplanationWarning
@@ -12,7 +13,7 @@ from captum_blackbox.metrics.similarity import rank_correlation
 def resemblance(a: Tensor, b: Tensor) -> Tensor:
     """Return the absolute rank correlation of all values of two maps, ``(N,)`` in [0, 1].
 
-    A map that is the same everywhere resembles nothing (0).
+    A map that is the same everywhere resembles another such map (1), and nothing else (0).
 
     Example:
         >>> import torch
@@ -26,5 +27,7 @@ def resemblance(a: Tensor, b: Tensor) -> Tensor:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExplanationWarning)
-        flat = (each.flatten(1)[:, None] for each in (a, b))
-        return rank_correlation(*flat, channels="sum").abs()
+        values = [each.flatten(1)[:, None] for each in (a, b)]
+        found = rank_correlation(*values, channels="sum").abs()
+    flat = [(each == each[..., :1]).all(2)[:, 0] for each in values]
+    return torch.where(flat[0] & flat[1], 1.0, found)

@@ -214,6 +214,14 @@ def test_class_sensitivity_by_hand():
     assert result.holds and result.error == 0
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_map_that_is_always_flat_depends_on_nothing(value):
+    flat = says(lambda inputs, target: torch.full_like(inputs, value))
+    for check in (class_sensitivity, parameter_randomisation):
+        result = check(flat)
+        assert result.holds is False and result.error == 1
+
+
 def test_parameter_randomisation_goes_down_and_stays_random():
     """The map is the first weight of each layer, spread: one part changes in each step."""
     seen = []
