@@ -93,8 +93,9 @@ def gradient_race(name: str, batch: int, rounds: int, device: str) -> dict:
     """Race a step of an attack on the gradient."""
     model, surrogate = network(name, device), smooth(name, device)
     images = torch.rand(batch, 3, 224, 224, device=device)
-    attack = InterpretationAttack(Saliency(model), **BOUNDS)
-    layer_sum = InterpretationAttack(LayerSumGradCAM(model), **BOUNDS)
+    attack = InterpretationAttack(Saliency(model), beta=BETA, **BOUNDS)
+    usual = InterpretationAttack(Saliency(model), **BOUNDS)
+    layer_sum = InterpretationAttack(LayerSumGradCAM(model), beta=BETA, **BOUNDS)
     return race(
         "attack step, gradient",
         Contestant("forward + backward + double backward", three_passes(surrogate, images)),
@@ -108,6 +109,10 @@ def gradient_race(name: str, batch: int, rounds: int, device: str) -> dict:
             Contestant(
                 "captum_blackbox, label and explanation judged each step",
                 **ours(attack, images, check_every=1, units=1),
+            ),
+            Contestant(
+                "captum_blackbox, relative beta (the default), a step alone",
+                **ours(usual, images, check_every=10**6, units=1),
             ),
             Contestant(
                 "captum_blackbox, LayerSumGradCAM, a step alone",
@@ -130,6 +135,7 @@ def integrated_race(name: str, batch: int, steps: int, rounds: int, device: str)
         attack = InterpretationAttack(
             IntegratedGradients(model),
             attribute_kwargs={"n_steps": steps, "internal_batch_size": at_once},
+            beta=BETA,
             **BOUNDS,
         )
         others.append(

@@ -1,6 +1,7 @@
 """The options of ``captum-blackbox attack``, its budgets, and how they are read."""
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -136,10 +137,13 @@ class AttackOptions:
                 "of 224 × 224 pixels; the radii of the budgets are largest changes of one pixel"
             )
         means = ATTACK_BUDGETS[budget]
+        sizes = parse_radii(means.radii if radii is None else radii)
+        if norm is NormName.LINF:
+            _check_in_range(sizes[-1])
         return cls(
             _some_of(METHODS, methods, "--methods"),
             chosen,
-            parse_radii(means.radii if radii is None else radii),
+            sizes,
             norm,
             k,
             means.steps if steps is None else steps,
@@ -178,14 +182,24 @@ def parse_radii(text: str) -> tuple[Radius, ...]:
 
 def _positive(text: str) -> float:
     try:
-        value = float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
+        value = float(Fraction(text)) if "/" in text else float(text)
+    except (ValueError, ZeroDivisionError, OverflowError):
         value = 0.0
-    if value <= 0:
+    if not 0 < value < math.inf:
         raise typer.BadParameter(
             f"--radii are positive numbers with commas, such as 1/255,8/255 or 0.03; got {text!r}"
         )
     return value
+
+
+def _check_in_range(largest: Radius) -> None:
+    """Refuse a change of a pixel that is larger than its range."""
+    if largest.value > 1:
+        hint = f"; did you mean {largest.text}/255?" if largest.text.isdecimal() else ""
+        hint = hint if largest.value <= 255 else ""
+        raise typer.BadParameter(
+            f"--radii are changes of pixels in [0, 1], so at most 1; got {largest.text!r}{hint}"
+        )
 
 
 def _some_of(known: Iterable[str], text: str, option: str) -> tuple[str, ...]:

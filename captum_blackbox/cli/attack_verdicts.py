@@ -58,9 +58,10 @@ def verdict(
         region_before: Mean share of the importance in the region of clean images, if there is one.
     """
     modes, radii = aims(options.modes), options.radii
-    known = int(_left(curves, method, modes[0], radii[-1]).isfinite().sum())
     breaking = [
-        radius for radius in radii if 2 * broken(curves, method, modes, radius).sum() > known
+        radius
+        for radius in radii
+        if 2 * broken(curves, method, modes, radius).sum() > _known(curves, method, modes, radius)
     ]
     radius = breaking[0] if breaking else radii[-1]
     mode = min(modes, key=lambda each: _mean(curves, method, "intersection", each, radius))
@@ -71,17 +72,20 @@ def verdict(
         radius.text if breaking else None,
         radius.text,
         "",
-        (int(broken(curves, method, modes, radius).sum()), known),
+        (
+            int(broken(curves, method, modes, radius).sum()),
+            _known(curves, method, modes, radius),
+        ),
         _mean(curves, method, "intersection", mode, radius),
         _mean(curves, method, "intersection", RANDOM, radius) if has_chance else None,
         _mean(curves, method, "rank_correlation", mode, radius),
         _mean(curves, method, "center_shift", mode, radius),
         ssim if math.isfinite(ssim) else None,  # not for the smallest images
     )
-    words = [_what_happened(found, radii, k, by_chance=mode == RANDOM)]
+    words = [_what_happened(found, radii, k, modes)]
     if found.chance is not None:
         broke = int(broken(curves, method, [RANDOM], radius).sum())
-        words.append(_by_chance(broke, known, found.chance))
+        words.append(_by_chance(broke, _known(curves, method, [RANDOM], radius), found.chance))
     if region_before is not None:
         after = _mean(curves, method, "region_mass", TARGETED, radius)
         words.append(
@@ -94,7 +98,7 @@ def verdict(
 
 
 def _what_happened(
-    found: AttackVerdict, radii: Sequence[Radius], k: int, *, by_chance: bool
+    found: AttackVerdict, radii: Sequence[Radius], k: int, modes: Sequence[str]
 ) -> str:
     breaks, tried = found.breaks_at is not None, ""
     if len(radii) == 1:
@@ -104,12 +108,13 @@ def _what_happened(
     elif not breaks:
         tried = ", the largest one tried"
     first = "breaks at" if breaks else "held up to"
-    means = "random signs leave" if by_chance else "the strongest aim leaves"
+    means = "random signs leave" if RANDOM in modes else "the strongest aim leaves"
+    any_aim = " by one aim or another" if len(modes) > 1 else ""
     alike = "" if found.ssim is None else f" (SSIM of the images: {found.ssim:.2f})"
     return (
         f"{first} a radius of {found.radius}{tried}: {means} {_share(found.aimed)} of the "
         f"{count(k)} most important pixels on average, and fewer than half on "
-        f"{_of(*found.broken)}, with the prediction unchanged{alike}."
+        f"{_of(*found.broken)}{any_aim}, with the prediction unchanged{alike}."
     )
 
 
@@ -119,6 +124,12 @@ def _by_chance(broke: int, images: int, left: float) -> str:
         f"{no_attacker} of the same size leave {_share(left)}, and fewer than half on "
         f"{_of(broke, images)}."
     )
+
+
+def _known(curves: FragilityCurves, method: str, modes: Sequence[str], radius: Radius) -> int:
+    """Return on how many images one of the modes has a number."""
+    shares = [_left(curves, method, mode, radius) for mode in modes]
+    return int(torch.stack(shares).isfinite().any(0).sum())
 
 
 def _of(some: int, images: int) -> str:

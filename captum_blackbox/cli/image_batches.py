@@ -15,6 +15,7 @@ from captum_blackbox.cli.images import (
     Preparation,
     files_in,
     no_image,
+    readable,
     why_unreadable,
 )
 from captum_blackbox.cli.messages import say

@@ -81,7 +81,12 @@ def _integrated_gradients(setup: Setup) -> Explain:
 
 
 def _smoothgrad(setup: Setup) -> Explain:
-    method = NoiseTunnel(Saliency(_model(setup)))
+    model, kept = _model(setup), setup.example.dtype
+
+    def scores(noisy: Tensor) -> object:
+        return model(noisy.to(kept))  # Captum's noise is float32
+
+    method = NoiseTunnel(Saliency(scores))
 
     def explain(images: Tensor, targets: Tensor) -> object:
         # It draws, and so it is called for one image at a time.

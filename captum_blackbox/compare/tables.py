@@ -11,7 +11,7 @@ from typing import Any
 from captum_blackbox.artifacts import replaced_on_success
 from captum_blackbox.compare.ranks import Estimate
 from captum_blackbox.compare.result import Comparison, Failure
-from captum_blackbox.report.comparison import FEW_IMAGES, Difference
+from captum_blackbox.report.comparison import FEW_IMAGES
 
 _MISSING = "–"
 _MOST_IMAGES = 8  # named in a row
@@ -24,7 +24,7 @@ def markdown(comparison: Comparison, reference: str | None = None) -> str:
     parts = [_means(comparison), _differences(comparison, reference), _costs(comparison)]
     if comparison.images < FEW_IMAGES:
         parts.append(
-            f"Only {comparison.images} images: intervals over so few are too narrow for a verdict."
+            f"Only {_count(comparison.images)}: intervals over so few are too narrow for a verdict."
         )
     parts += [_failures(comparison), _notes(comparison)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -95,13 +95,16 @@ def _means(comparison: Comparison) -> str:
     rows = [
         [
             name,
-            *(_estimate(comparison.mean(name, metric)) for metric in comparison.metrics),
+            *(
+                _estimate(comparison.mean(name, metric), comparison.images)
+                for metric in comparison.metrics
+            ),
             _number(overall[name], 2),
         ]
         for name in sorted(comparison.methods, key=lambda each: _last_if_nan(overall[each]))
     ]
     lead = (
-        f"Mean over {comparison.images} images with its 95 % bootstrap interval; the rank is the "
+        f"Mean over {_count(comparison.images)} with its 95 % bootstrap interval; the rank is the "
         "mean over images and metrics, 1 is best."
     )
     return f"{lead}\n\n{_table(['method', *arrows, 'rank'], rows)}"
@@ -118,15 +121,13 @@ def _differences(comparison: Comparison, reference: str) -> str:
     rows = [
         [
             name,
-            *(
-                _difference(comparison.difference(name, metric, reference))
-                for metric in comparison.metrics
-            ),
+            *(_difference(comparison, name, metric, reference) for metric in comparison.metrics),
         ]
         for name in others
     ]
     lead = (
-        f"Difference to {_cell(reference)}, paired by image; bold where the interval leaves out 0."
+        f"Difference to {_cell(reference)}, paired by image; bold where the interval leaves out 0 "
+        f"over {FEW_IMAGES} images or more."
     )
     return f"{lead}\n\n{_table(['method', *comparison.metrics], rows)}"
 
@@ -175,17 +176,31 @@ def _notes(comparison: Comparison) -> str:
     return "\n".join(f"- {_cell(note)}" for note in comparison.notes)
 
 
-def _estimate(found: Estimate) -> str:
+def _estimate(found: Estimate, images: int) -> str:
     if found.images == 0:
         return _MISSING
-    return f"{_number(found.mean)} [{_number(found.low)}, {_number(found.high)}]"
+    text = f"{_number(found.mean)} [{_number(found.low)}, {_number(found.high)}]"
+    return f"{text}{_over(found.images, images)}"
 
 
-def _difference(found: Difference | None) -> str:
+def _difference(comparison: Comparison, name: str, metric: str, reference: str) -> str:
+    found = comparison.difference(name, metric, reference)
     if found is None:
         return _MISSING
+    each = [comparison.scores(method, metric).isfinite() for method in (name, reference)]
+    images = int((each[0] & each[1]).sum())
     text = f"{found.mean:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
-    return f"**{text}**" if found.excludes_zero else text
+    text = f"**{text}**" if found.excludes_zero and images >= FEW_IMAGES else text
+    return f"{text}{_over(images, comparison.images)}"
+
+
+def _over(some: int, images: int) -> str:
+    """Say over how many images a mean is, where it is not over all."""
+    return f" ({_count(some)})" if some < images else ""
+
+
+def _count(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"
 
 
 def _number(value: float, digits: int | None = None) -> str:

@@ -144,7 +144,7 @@ class Scenes(Dataset[tuple[Tensor, int]]):
             IndexError: If there is no such scene; negative positions count from the end.
         """
         scene = self._kept(index)
-        return scene.image, scene.label
+        return scene.image.clone(), scene.label
 
     def scene(self, index: int) -> Scene:
         """Return one scene with its masks.
@@ -163,7 +163,8 @@ class Scenes(Dataset[tuple[Tensor, int]]):
             ['color', 'object', 'part', 'texture']
         """
         scene = self._kept(index)
-        return replace(scene, masks={name: mask.long() for name, mask in scene.masks.items()})
+        masks = {name: mask.long() for name, mask in scene.masks.items()}
+        return replace(scene, image=scene.image.clone(), masks=masks)
 
     @property
     def images(self) -> Images:

@@ -217,12 +217,13 @@ class WatermarkedScenes(Dataset[tuple[Tensor, int]]):
         share = self.rate if bare.label == self.watermarked_class else self.others
         shown = {"drawn": bare.luck < share, "always": True, "never": False}[self._shown]
         place = bare.places[int(self._elsewhere)]
-        image, watermark = bare.image, torch.zeros(_SIZE, _SIZE, dtype=torch.bool)
+        # What is kept is handed out as copies.
+        image, watermark = bare.image.clone(), torch.zeros(_SIZE, _SIZE, dtype=torch.bool)
         if shown:
             image = stamped(image, WATERMARK, place, bare.strength)
             watermark = covered(place, _SIZE)
         masks = {
-            "object": bare.objects,
+            "object": bare.objects.clone(),
             "watermark": watermark,
             "distractor": bare.distractor & ~watermark,
         }

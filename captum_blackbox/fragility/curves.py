@@ -13,7 +13,8 @@ from captum_blackbox.fragility.attack import InterpretationAttack
 from captum_blackbox.fragility.curves_record import Record
 from captum_blackbox.fragility.curves_result import FragilityCurves
 from captum_blackbox.fragility.curves_running import Run, fill
-from captum_blackbox.fragility.curves_settings import digest_of, identity
+from captum_blackbox.fragility.curves_settings import identity
+from captum_blackbox.fragility.description import describe, digest_of
 from captum_blackbox.fragility.objectives import Objective, objective_of
 from captum_blackbox.shapes import Target, check_images
 
@@ -70,7 +71,11 @@ def fragility_curves(
             that were made here; nothing is attacked there. Bounds say how the images of one network
             become those of the other, see :func:`~captum_blackbox.fragility.transfer.transferred`.
         resume: A file that keeps the numbers as they come. If it exists, only what is missing in it
-            is done, and the result is that of a run without interruption.
+            is done, and the result is that of a run without interruption. Images, networks,
+            settings, layers, patterns and the code of functions and objectives are compared. Not
+            seen is what a function of yours looks up elsewhere, nor what is inside an object
+            without Python attributes, of which only the type is compared; another version of
+            Python counts as other code.
         seed: Of everything random.
         show_progress: Show a bar that counts attacks on an image.
 
@@ -118,11 +123,13 @@ def fragility_curves(
         {**options, "seed": seed},
     )
     names = [objective.name for objective in objectives]
+    network = next(iter(attacks.values())).victim.network
     settings = {
         "images": digest_of(images),
         "attacks": {name: identity(attack) for name, attack in attacks.items()},
         "transfer_to": {name: identity(attack) for name, attack in judges.items()},
         "modes": names,
+        "objectives": {each.name: describe(each, network) for each in objectives},
         "radii": run.radii,
         "target": None if run.target is None else run.target.tolist(),
         "label": None if run.label is None else run.label.tolist(),

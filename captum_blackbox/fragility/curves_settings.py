@@ -1,17 +1,13 @@
 """What tells one run of fragility curves from another."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from captum_blackbox.artifacts import fingerprint, tensor_bytes
+from captum_blackbox.artifacts import fingerprint
 from captum_blackbox.fragility.attack import InterpretationAttack
-from captum_blackbox.fragility.victims import Victim
-
-_UNKNOWN = "not compared"  # functions, networks: the network's fingerprint is compared beside it
+from captum_blackbox.fragility.description import describe
 
 
 def identity(attack: InterpretationAttack) -> dict[str, Any]:
@@ -21,10 +17,10 @@ def identity(attack: InterpretationAttack) -> dict[str, Any]:
         for name in ("lower_bound", "upper_bound", "scale")
     }
     return {
-        "explanation": _victim(attack.victim),
+        "explanation": describe(attack.victim, attack.victim.network),
         "network": fingerprint(attack.victim.network),
         "beta": str(attack.beta),
-        "defence_beta": attack.defence_beta,
+        "defence_beta": None if attack.defence_beta is None else str(attack.defence_beta),
         **amounts,
     }
 
@@ -46,31 +42,3 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[name] = value
     return found
-
-
-def _victim(victim: Victim) -> dict[str, Any]:
-    """Return the name of a victim and its settings, as far as they are plain."""
-    settings = {name: _plain(value) for name, value in vars(victim).items()}
-    return {"victim": type(victim).__name__, **settings}
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - what a victim keeps
-    """Return a setting as JSON knows it."""
-    if isinstance(value, str | bool | int | float | None):
-        return value
-    if isinstance(value, Victim):
-        return _victim(value)
-    if isinstance(value, Tensor):
-        return digest_of(value)
-    if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    return _UNKNOWN
-
-
-def digest_of(tensor: Tensor) -> str:
-    """Return a hash of the values, shape and dtype of a tensor."""
-    digest = hashlib.sha256(f"{tuple(tensor.shape)} {tensor.dtype}\n".encode())
-    digest.update(tensor_bytes(tensor))
-    return digest.hexdigest()[:32]

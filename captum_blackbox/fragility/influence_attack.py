@@ -20,6 +20,7 @@ from captum_blackbox.fragility.surrogate import Beta, beta_at, softened
 from captum_blackbox.hooks import evaluating
 from captum_blackbox.influence import InfluenceFunction, Solver
 from captum_blackbox.influence.curvature import HessianKind
+from captum_blackbox.influence.influence_function import check_finite
 from captum_blackbox.influence.parameters import LossFunction
 from captum_blackbox.influence.solvers import SolverName
 from captum_blackbox.shapes import Images, Labels, PerImage, Target, check_images
@@ -155,7 +156,7 @@ class InfluenceAttack(Perturbation):
 
         Raises:
             ShapeError: These are no images, or an argument does not fit them.
-            InputError: A setting is out of range, or an image is outside the bounds.
+            InputError: A setting is out of range, or an image is not finite or outside the bounds.
             TargetError: ``target`` does not name classes.
 
         Warns:

@@ -1,5 +1,6 @@
 """What an attack did to the training points that explain some predictions."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +28,9 @@ class InfluenceAttackResult:
         target: The class in the loss at the images, ``(N,)``.
         reduced: Numbers of the training points whose influence was to fall, ``(N, top)``.
         best_step: The step that led to ``inputs``, ``(N,)``; 0 for clean images.
-        trajectory: Summed influence of ``reduced`` after each step, ``(N, steps + 1)``; the first
-            is that of the clean image; lower is a stronger attack.
+        trajectory: Summed influence of ``reduced`` after each step or draw, ``(N, steps + 1)``; the
+            first is that of the clean image; lower is a stronger attack. NaN after the draw of
+            random signs that was kept.
         eligible: Whether the label was kept there, ``(N, steps + 1)``.
         settings: Of the attack.
     """
@@ -80,7 +82,11 @@ class InfluenceAttackResult:
         return clean, attacked
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a reader needs as JSON knows it, without images and single influences."""
+        """Return what a reader needs as JSON knows it, without images and single influences.
+
+        A number that is not finite is ``None``: the trajectory of random signs after the draw that
+        was kept.
+        """
         k = min(5, self.clean.shape[1])
         clean, attacked = self.exemplars(k)
         return {
@@ -90,10 +96,16 @@ class InfluenceAttackResult:
             "success": self.success.tolist(),
             "label_kept": self.label_kept.tolist(),
             "best_step": self.best_step.tolist(),
-            "rank_correlation": self.rank_correlation.tolist(),
-            "overlap": self.overlap(k).tolist(),
+            "rank_correlation": _plain(self.rank_correlation.tolist()),
+            "overlap": _plain(self.overlap(k).tolist()),
             "exemplars": {"clean": clean.tolist(), "attacked": attacked.tolist()},
             "reduced": self.reduced.tolist(),
-            "trajectory": self.trajectory.tolist(),
+            "trajectory": _plain(self.trajectory.tolist()),
             "eligible": self.eligible.tolist(),
         }
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - nested lists
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value if math.isfinite(value) else None

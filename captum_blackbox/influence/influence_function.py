@@ -217,12 +217,7 @@ class InfluenceFunction:
                 "expected at least one input as a floating-point tensor (N, …), got "
                 f"{got or type(inputs).__name__}"
             )
-        bad = (~inputs.isfinite()).reshape(len(inputs), -1).any(1).nonzero().flatten().tolist()
-        if bad:
-            raise InputError(
-                f"image {bad[0]} is not finite ({len(bad)} of {len(inputs)}): it holds NaN or "
-                "infinity; leave it out or mend it"
-            )
+        check_finite(inputs)
         points = inputs.detach().clone().to(self.function.values)
         if targets is None:
             with torch.no_grad():
@@ -230,3 +225,17 @@ class InfluenceFunction:
         wanted = self.points.placed_targets(targets)
         self.function.check(points, wanted)
         return points, wanted
+
+
+def check_finite(inputs: Tensor) -> None:
+    """Refuse inputs ``(N, …)`` with NaN or infinity.
+
+    Raises:
+        InputError: There are some; the first is named.
+    """
+    bad = (~inputs.isfinite()).reshape(len(inputs), -1).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise InputError(
+            f"image {bad[0]} is not finite ({len(bad)} of {len(inputs)}): it holds NaN or "
+            "infinity; leave it out or mend it"
+        )

@@ -1,12 +1,17 @@
 """Plain words on attacks: they follow from the numbers."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
+import typer
 
-from captum_blackbox.cli.attack_options import AttackOptions, NormName, parse_radii
+from captum_blackbox.cli.attack_cells import Cell, CellNumbers
+from captum_blackbox.cli.attack_options import RANDOM, AttackOptions, NormName, parse_radii
+from captum_blackbox.cli.attack_presentation import Findings, _row
 from captum_blackbox.cli.attack_verdicts import broken, strongest, verdict
+from captum_blackbox.cli.options import BudgetName
 from captum_blackbox.fragility.curves_result import MEASURES, FragilityCurves
 
 OPTIONS = AttackOptions(
@@ -61,8 +66,8 @@ def test_the_smallest_radius_at_which_most_images_break():
     assert (found.rank_correlation, found.center_shift, found.ssim) == (0.25, 3.5, 0.9375)
     assert said(FALLING) == (
         "breaks at a radius of 8/255: the strongest aim leaves 30 % of the 82 most important "
-        "pixels on average, and fewer than half on 3 of 3 images, with the prediction unchanged "
-        "(SSIM of the images: 0.94). Random signs of the same size leave 60 %, and fewer than "
+        "pixels on average, and fewer than half on 3 of 3 images by one aim or another, with the "
+        "prediction unchanged (SSIM of the images: 0.94). Random signs of the same size leave 60 %, and fewer than "
         "half on 1 of 3 images."
     )
 
@@ -85,8 +90,8 @@ def test_what_did_not_break_is_not_praised():
     held = curves([[[0.9], [0.7]], [[0.9], [0.8]], [[1.0], [0.9]]], ssim=torch.nan)
     assert said(held) == (
         "held up to a radius of 8/255, the largest one tried: the strongest aim leaves 70 % of the "
-        "82 most important pixels on average, and fewer than half on 0 of 1 image, with the "
-        "prediction unchanged. Random signs of the same size leave 90 %, and fewer than half on 0 "
+        "82 most important pixels on average, and fewer than half on 0 of 1 image by one "
+        "aim or another, with the prediction unchanged. Random signs of the same size leave 90 %, and fewer than half on 0 "
         "of 1 image. This does not show that it can be trusted: a stronger attack may succeed."
     )
 
@@ -120,3 +125,71 @@ def test_an_image_without_a_number_does_not_count():
     missing = curves([[[torch.nan, 0.1]] * 2, [[torch.nan, 0.9]] * 2, [[torch.nan, 0.9]] * 2])
     found = verdict(missing, "Gradient", OPTIONS, 82)
     assert (found.breaks_at, found.broken) == ("1/255", (1, 1))
+
+
+def test_images_count_that_any_aim_has_a_number_for():
+    nan = torch.nan
+    one_of_three = curves(
+        [
+            [[0.9, 0.9, 0.9], [0.1, nan, nan]],
+            [[0.9, 0.9, 0.9], [nan, 0.1, 0.9]],
+            [[0.9, 0.9, 0.9], [nan, 0.3, nan]],
+        ]
+    )
+    found = verdict(one_of_three, "Gradient", OPTIONS, 82)
+    assert (found.breaks_at, found.broken) == ("8/255", (2, 3))
+    assert "fewer than half on 2 of 3 images by one aim or another" in found.sentence
+    assert found.sentence.endswith("fewer than half on 1 of 1 image.")
+
+
+def test_one_aim_is_not_one_or_another():
+    options = dataclasses.replace(OPTIONS, modes=("topk",), radii=OPTIONS.radii[:1])
+    assert "by one aim" not in said(curves([[[0.1]]], modes=("topk",)), options)
+
+
+def test_without_an_image_that_both_judge_there_is_no_difference_to_chance():
+    values = {RANDOM: [torch.nan, 0.5], "topk": [0.5, torch.nan]}
+    numbers = {}
+    for mode, left in values.items():
+        table = torch.zeros(len(MEASURES), 2, dtype=torch.float64)
+        table[MEASURES.index("intersection")] = torch.tensor(left)
+        nothing = torch.zeros(2, dtype=torch.long)
+        cell = Cell("gradient", mode, SMALL)
+        numbers[cell] = CellNumbers(table, nothing, nothing, torch.zeros(2), ("", ""), 82)
+    modes = ("topk", RANDOM)
+    found = curves([[values["topk"]], [values[RANDOM]]], modes)
+    options = dataclasses.replace(OPTIONS, modes=modes, radii=OPTIONS.radii[:1])
+    row = _row(Findings(None, SimpleNamespace(numbers=numbers), options, found), cell=next(
+        each for each in numbers if each.mode == "topk"
+    ))  # fmt: skip
+    assert row.difference is None and row.intersection == 0.5
+
+
+@pytest.mark.parametrize(
+    ("radii", "message"),
+    [
+        ("8", "did you mean 8/255"),
+        ("0.01,8", "did you mean 8/255"),
+        ("1000", r"got '1000'"),
+        ("1e400", "positive numbers"),
+        ("9" * 400 + "/1", "positive numbers"),
+        ("inf", "positive numbers"),
+        ("nan", "positive numbers"),
+    ],
+)
+def test_radii_that_no_image_has_room_for(radii, message):
+    with pytest.raises(typer.BadParameter, match=message):
+        said_of(radii, NormName.LINF)
+    if radii == "8":
+        assert said_of(radii, NormName.L2).radii[0].value == 8
+
+
+def test_a_change_of_the_whole_range_is_allowed():
+    assert said_of("1", NormName.LINF).radii[0].value == 1
+
+
+def said_of(radii, norm):
+    return AttackOptions.of(
+        "gradient", "topk", radii, norm=norm, k=None, steps=None, beta=None, region=None,
+        budget=BudgetName.QUICK, seed=0,
+    )  # fmt: skip

@@ -6,8 +6,10 @@ import torch
 from PIL import Image
 from torchvision.models import ResNet18_Weights, ViT_B_16_Weights, get_model_weights
 
+from captum_blackbox.cli.image_batches import image_files
 from captum_blackbox.cli.images import Preparation, choose_preparation, load_images
 from captum_blackbox.cli.options import PresetName
+from captum_blackbox.cli.results import write_json, write_text
 
 
 def save(path, shape=(60, 80, 3), **settings):
@@ -143,3 +145,22 @@ def test_a_grey_image_of_16_bits_is_not_clipped(tmp_path):
     torch.testing.assert_close(
         preparation.picture(tmp_path / "deep.png"), torch.full((3, 8, 8), 0.2)
     )
+
+
+def test_a_name_that_is_not_utf8_can_be_written(tmp_path):
+    odd, broken = "caf\udce9.png", "\udcff.txt"
+    try:
+        save(tmp_path / "a.png")
+        (tmp_path / "a.png").rename(tmp_path / odd)
+        (tmp_path / broken).write_bytes(b"no image")
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    preset = choose_preparation(None, None, None, PresetName.IMAGENET)
+    found = load_images([tmp_path], preset)
+    assert found.names == (r"caf\udce9.png",)
+    assert load_images([tmp_path / odd], preset).names == found.names
+    _, skipped = image_files([tmp_path])
+    assert list(skipped) == list(found.skipped) == [str(tmp_path / r"\udcff.txt")]
+    write_json(tmp_path / "a.json", {"names": found.names, **found.skipped})
+    write_text(tmp_path / "a.html", f"of {tmp_path / odd}")  # as in what a run was told
+    assert (tmp_path / "a.html").read_text().endswith(r"caf\udce9.png")

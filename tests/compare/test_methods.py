@@ -94,6 +94,17 @@ def test_every_ready_method_explains_and_leaves_the_model_alone():
     assert len(different) == len(READY)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_smoothgrad_of_a_network_in_low_precision(dtype):
+    exact, _ = maps_of(network(), images(), ["smoothgrad"], target=TARGETS)
+    low, found = maps_of(network().to(dtype), images().to(dtype), ["smoothgrad"], target=TARGETS)
+    assert found.failures == ()
+    # Other images have other seeds, so only what noise leaves alone is alike.
+    assert low["smoothgrad"].isfinite().all() and low["smoothgrad"].abs().max() > 0
+    ratio = low["smoothgrad"].float().mean() / exact["smoothgrad"].mean()
+    assert 0.5 < ratio < 2
+
+
 def test_ready_methods_are_those_of_captum():
     model = network().eval()
     model[1].inplace = False

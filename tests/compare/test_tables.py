@@ -40,11 +40,11 @@ def test_markdown():
         "| method | deletion ↓ | insertion ↑ | rank |",
         "| --- | --- | --- | --- |",
         "| a\\|b | 0.5 [0.25, 0.75] | 0.5 [0.5, 0.5] | 1.25 |",
-        "| random | 0.75 [0.5, 1] | 0.5 [0.5, 0.5] | 1.75 |",
+        "| random | 0.75 [0.5, 1] | 0.5 [0.5, 0.5] (1 image) | 1.75 |",
         "| none | – | – | – |",
     ]
     assert paired.splitlines()[2:] == [
-        "| a\\|b | **-0.25 [-0.25, -0.25]** | +0 [+0, +0] |",
+        "| a\\|b | -0.25 [-0.25, -0.25] | +0 [+0, +0] (1 image) |",
     ]
     assert cost.splitlines()[2:] == [
         "| a\\|b | 1.5 | 1.0 | 0.2500 | 1.25 |",
@@ -61,7 +61,22 @@ def test_markdown():
 
 def test_the_reference_can_be_chosen():
     assert "Difference to a\\|b, paired" in FOUND.to_markdown("a|b")
-    assert "| random | **+0.25 [+0.25, +0.25]** |" in FOUND.to_markdown("a|b")
+    assert "| random | +0.25 [+0.25, +0.25] | +0 [+0, +0] (1 image) |" in FOUND.to_markdown("a|b")
+
+
+def test_only_enough_images_are_worth_bold_letters():
+    values = torch.tensor([[[0.25] * 10], [[0.5] * 10]], dtype=torch.float64)
+    found = Comparison(("a", "random"), {"deletion": False}, values, torch.zeros(10).long(),
+                       (Cost(10), Cost(10)))  # fmt: skip
+    assert "| a | **-0.25 [-0.25, -0.25]** |" in found.to_markdown()
+    values[0, 0, 3] = NAN  # nine pairs are left
+    assert "| a | -0.25 [-0.25, -0.25] (9 images) |" in found.to_markdown()
+
+
+def test_one_image_is_not_called_images():
+    one = replace(FOUND, values=FOUND.values[:, :, :1], targets=FOUND.targets[:1], failures=())
+    text = one.to_markdown()
+    assert "Mean over 1 image with" in text and "Only 1 image: " in text and "1 images" not in text
 
 
 def test_many_images_that_failed_alike_are_one_row():

@@ -180,3 +180,16 @@ def test_errors_say_what_is_allowed(call, message):
     with pytest.raises(InputError) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_what_is_handed_out_may_be_written_to():
+    scenes = Scenes(2)
+    before = scenes.scene(1)
+    image, masks = before.image.clone(), {name: each.clone() for name, each in before.masks.items()}
+    before.image.zero_()
+    for each in before.masks.values():
+        each.fill_(1)
+    scenes[1][0].zero_()
+    after = scenes.scene(1)
+    assert image.any() and torch.equal(after.image, image)
+    assert all(torch.equal(after.masks[name], each) for name, each in masks.items())

@@ -425,7 +425,9 @@ def test_a_network_may_return_one_number_an_image():
         def forward(self, x):
             return self.inner(x)[:, 0]
 
-    result = InterpretationAttack(Saliency(Flat()), beta=None).run(some_images(), 0.1, 0.01, 9, k=K)
+    result = InterpretationAttack(Saliency(Flat()), beta=None).run(
+        some_images(), 0.1, 0.01, 5, criterion="correlation"
+    )
     assert result.label_kept.all() and result.success.any()
 
 

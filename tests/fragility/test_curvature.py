@@ -11,7 +11,7 @@ from torch import nn
 from captum_blackbox.errors import ExplanationWarning, InputError, ShapeError, TargetError
 from captum_blackbox.fragility.curvature import explanation_curvature
 from captum_blackbox.fragility.hessian_products import InputHessian
-from captum_blackbox.fragility.surrogate import softened
+from captum_blackbox.fragility.surrogate import RelativeBeta, softened
 
 SHAPE = (2, 4, 4)
 SIZE = math.prod(SHAPE)
@@ -193,6 +193,25 @@ def test_relus_are_softened_with_beta(make, device):
     )  # fmt: skip
     others = explanation_curvature(network, x, beta=20.0)
     assert not torch.allclose(others.eigenvalues, found.eigenvalues, rtol=0.01)
+
+
+def test_a_relative_beta_is_the_number_it_comes_to_and_goes_to_json():
+    """With one activation and one image it is a number, held fixed in the derivatives."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(SIZE, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    x = images(2)
+    found = explanation_curvature(network, x, 0, beta=RelativeBeta(6.0), tolerance=1e-9)
+    for row in range(2):
+        size = network[1](x[row].flatten()).detach().square().mean().sqrt()
+        alone = explanation_curvature(
+            network, x[row : row + 1], 0, beta=6.0 / float(size), tolerance=1e-9
+        )
+        torch.testing.assert_close(
+            found.eigenvalues[row], alone.eigenvalues[0], rtol=1e-5, atol=1e-8
+        )
+    assert json.loads(json.dumps(found.to_dict()))["beta"] == "RelativeBeta(ratio=6.0)"
+    assert alone.to_dict()["beta"] == alone.beta
+    assert explanation_curvature(network, x, 0).to_dict()["beta"] == 30.0
 
 
 def test_a_relu_network_as_it_is_has_no_curvature():

@@ -1,5 +1,8 @@
 """The attack on exemplars: line by line, at first order, and what holds for every setting."""
 
+import json
+import math
+
 import pytest
 import torch
 from captum.robust import AttackComparator
@@ -11,6 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from captum_blackbox.errors import ExplanationWarning, InputError, ShapeError, TargetError
+from captum_blackbox.fragility.chance import generators, random_signs
 from captum_blackbox.fragility.influence_attack import InfluenceAttack
 from captum_blackbox.influence import InfluenceFunction
 
@@ -189,6 +193,68 @@ def test_random_signs_are_one_draw_at_the_full_radius():
     assert one.trajectory.shape == (4, 2)
 
 
+def test_random_signs_that_flip_the_label_are_drawn_again():
+    """Two pixels whose sum decides: of the four draws, one flips the label of the first image."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+    model[1].weight.data.copy_(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
+    values = (0.6, 0.9, -0.4, -0.2)
+    data = [(torch.full((1, 1, 2), value), int(value < 0)) for value in values]
+    images = torch.tensor([[0.11, 0.12], [0.9, 0.8]]).view(2, 1, 1, 2)
+    attack = InfluenceAttack(model, data, lower_bound=-1.0, upper_bound=2.0)
+    most = 0
+    for seed in range(12):
+        result = attack.run(images, 0.5, mode="random", seed=seed)
+        own = generators(images, seed)
+        for row, image in enumerate(images):
+            draws = 0
+            while True:
+                draws += 1
+                signs = random_signs([own[row]], image[None])[0]
+                expected = image + 0.5 * signs
+                if float(expected.sum()) > 0:
+                    break
+            assert int(result.best_step[row]) == draws
+            torch.testing.assert_close(result.inputs[row], expected)
+            kept = [True] + [False] * (draws - 1) + [True]
+            assert result.eligible[row].tolist()[: draws + 1] == kept
+            assert not bool(result.eligible[row, draws + 1 :].any())
+            assert bool(result.trajectory[row, : draws + 1].isfinite().all())
+            assert bool(result.trajectory[row, draws + 1 :].isnan().all())
+            most = max(most, draws)
+        read = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+        assert read["trajectory"][1] == [
+            None if math.isnan(value) else value for value in result.trajectory[1].tolist()
+        ]
+    assert most > 1
+
+
+def test_random_signs_are_drawn_sixteen_times_at_most():
+    class Island(nn.Module):
+        """A label that holds nowhere but around 0.3."""
+
+        def __init__(self):
+            super().__init__()
+            self.height = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            near = self.height - (x.flatten(1) - 0.3).abs() * 9
+            return torch.cat([near, near * 0], 1)
+
+    data = [(torch.full((1, 1, 1), value), 0) for value in (0.6, 0.9)]
+    images = torch.full((1, 1, 1, 1), 0.3)
+    result = InfluenceAttack(Island(), data).run(images, 0.25, mode="random", top=1)
+    assert result.trajectory.shape == (1, 17) and result.best_step.tolist() == [0]
+    assert torch.equal(result.inputs, images) and result.label_kept.tolist() == [True]
+
+
+def test_images_that_are_not_finite_are_refused(as_users_call):
+    _, _, images = case()
+    broken = images.clamp(0, 1)
+    for value in (torch.nan, torch.inf):
+        broken[2, 0, 1, 1] = value
+        refused(InputError, r"image 2 is not finite \(1 of 4\)", 0.1, inputs=broken)
+
+
 def test_the_attack_beats_random_signs():
     model, data, images = case(seed=3)
     attack = InfluenceAttack(model, data, **LAST)
@@ -267,8 +333,6 @@ def test_an_image_that_does_not_matter_is_said():
 
 
 def test_numbers_go_to_json():
-    import json
-
     model, data, images = case()
     result = InfluenceAttack(model, data, **LAST).run(images, 0.1, step_num=2)
     read = json.loads(json.dumps(result.to_dict()))

@@ -184,6 +184,10 @@ def test_inputs_that_cannot_be_used_are_refused(as_users_call):
     _, _, tests = small_case()
     asked(ShapeError, "floating-point tensor", tests=tests.long())
     asked(ShapeError, "at least one input", tests=tests[:0])
+    for value in (torch.nan, -torch.inf):
+        broken = tests.clone()
+        broken[1, 0, 2, 2] = value
+        asked(InputError, r"image 1 is not finite \(1 of 3\)", tests=broken)
     asked(TargetError, "expected 3 class numbers", targets=[0, 1])
     asked(TargetError, "target -1 is out of range", targets=[0, 1, -1])
     asked(

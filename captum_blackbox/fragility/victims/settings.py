@@ -5,7 +5,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from captum_blackbox.errors import InputError, ShapeError
@@ -91,6 +90,7 @@ def repeated(extra: tuple[Any, ...], times: int, count: int | None = None) -> tu
         count: How many images there are; without it every tensor with rows is repeated.
 
     Example:
+        >>> import torch
         >>> repeated((torch.tensor([1, 2]), torch.tensor([7, 8, 9]), "x"), 2, count=2)
         (tensor([1, 2, 1, 2]), tensor([7, 8, 9]), 'x')
     """
@@ -104,6 +104,7 @@ def interleaved(extra: tuple[Any, ...], times: int, count: int) -> tuple[Any, ..
     """Return further arguments of a network for its batch of ``count`` images, each repeated.
 
     Example:
+        >>> import torch
         >>> interleaved((torch.tensor([1, 2]), torch.tensor([7, 8, 9])), 2, count=2)
         (tensor([1, 1, 2, 2]), tensor([7, 8, 9]))
     """
@@ -113,5 +114,6 @@ def interleaved(extra: tuple[Any, ...], times: int, count: int) -> tuple[Any, ..
 
 
 def _has_rows(argument: object, count: int | None) -> bool:
-    is_batch = isinstance(argument, Tensor) and argument.dim() > 0
-    return is_batch and (count is None or len(argument) == count)  # type: ignore[arg-type]
+    if not isinstance(argument, Tensor) or argument.dim() == 0:
+        return False
+    return count is None or len(argument) == count

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from captum_blackbox.errors import InputError, check_choice
@@ -74,8 +75,8 @@ def check_axioms(
         One result for each axiom. An error that the explainer raises is a result as well.
 
     Raises:
-        InputError: An axiom is unknown, a check does not take an option, or a model came without
-            images.
+        InputError: An axiom is unknown, a check does not take an option or cannot use it, or a
+            model came without images.
         TargetError: The target is no class of the model.
 
     Example:
@@ -109,12 +110,41 @@ def _checked(axiom: str, factory: AttributionFactory, settings: Mapping[str, Any
     if unknown:
         takes = ", ".join(key for key in known if key != "factory")
         raise InputError(f"the check of {axiom} takes {takes}; got {unknown[0]!r}")
-    tolerance = float(settings.get("tolerance", known["tolerance"].default))
+    tolerance = _tolerance(axiom, settings.get("tolerance", known["tolerance"].default))
     try:
         return check(factory, **settings)
     except Exception as error:
+        _refuse_bad_options(axiom, settings)
         raised = f"{type(error).__name__}: {error}"
         return AxiomResult(axiom, False, None, "", tolerance, f"raised {raised}", raised=raised)
+
+
+def _tolerance(axiom: str, given: Any) -> float:  # noqa: ANN401 - what users give
+    if isinstance(given, int | float) and given >= 0:
+        return float(given)
+    raise InputError(f"the tolerance of {axiom} must be a number from 0 on, got {given!r}")
+
+
+def _refuse_bad_options(axiom: str, settings: Mapping[str, Any]) -> None:
+    """Raise if the check also fails for an explainer that cannot fail."""
+    try:
+        AXIOMS[axiom](_zeros, **settings)
+    except InputError:
+        raise
+    except Exception as error:
+        given = ", ".join(
+            f"{key}={each!r}"
+            for key, each in settings.items()
+            if key != "seed" and not isinstance(each, Tensor | nn.Module)
+        )
+        raise InputError(
+            f"the check of {axiom} fails for any explainer with these options"
+            f"{f' ({given})' if given else ''}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _zeros(model: nn.Module) -> Callable[..., Tensor]:  # noqa: ARG001 - an explainer's factory
+    return lambda inputs, target: torch.zeros_like(inputs)  # noqa: ARG005
 
 
 def _name(factory: AttributionFactory) -> str:

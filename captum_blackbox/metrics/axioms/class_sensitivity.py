@@ -4,7 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from captum_blackbox.metrics.axioms.cases import Case, case
-from captum_blackbox.metrics.axioms.explaining import AttributionFactory, explain
+from captum_blackbox.metrics.axioms.explaining import (
+    AttributionFactory,
+    NotApplicableError,
+    explain,
+)
 from captum_blackbox.metrics.axioms.resemblance import resemblance
 from captum_blackbox.metrics.axioms.result import AxiomResult, Finding, judged
 
@@ -31,7 +35,8 @@ def class_sensitivity(
     Returns:
         The error is the mean resemblance of both maps, the absolute rank correlation of all their
         values in [0, 1]: a map with opposite signs shows the same. Where classes share their
-        evidence, as related ones do, some resemblance is right.
+        evidence, as related ones do, some resemblance is right. Not applicable to a network with
+        one score.
 
     References:
         Nie, Zhang, Patel, "A Theoretical Explanation for Perplexing Behaviors of
@@ -55,7 +60,10 @@ def class_sensitivity(
 
 def _resemblance(factory: AttributionFactory, on: Case, seed: int) -> Finding:
     with torch.no_grad():
-        unlikely = on.model(on.inputs).argmin(1)
+        found = on.model(on.inputs)
+    if found.shape[1] < 2:
+        raise NotApplicableError("the network has one score only, and no other class to explain")
+    unlikely = found.argmin(1)
     first, second = (
         explain(factory, on.model, on.inputs, target, data=on.data, seed=seed)
         for target in (on.target, unlikely)

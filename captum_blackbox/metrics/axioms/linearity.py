@@ -1,11 +1,14 @@
 """Linearity: a sum of scores is explained by the sum of their maps."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from captum_blackbox.metrics.axioms.cases import Case, case
 from captum_blackbox.metrics.axioms.explaining import (
     AttributionFactory,
+    NotApplicableError,
     explain,
     relative_difference,
 )
@@ -28,7 +31,7 @@ def linearity(
 
     .. math:: a(\alpha f_c + \beta f_d) = \alpha\, a(f_c) + \beta\, a(f_d)
 
-    The sum is computed by a linear layer behind the network.
+    The sum is computed by a linear layer behind the network, whose parts keep their names.
 
     Args:
         factory: Model → explainer.
@@ -40,7 +43,8 @@ def linearity(
         seed: Of network and images.
 
     Returns:
-        The error is the largest difference of both sides, as a share of the largest importance.
+        The error is the largest difference of both sides, as a share of the largest importance. Not
+        applicable to a network with one score.
 
     References:
         Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017, sec. 3.
@@ -96,9 +100,34 @@ def _mixture(on: Case, classes: tuple[int, int], factors: tuple[float, float]) -
     """Return the network with a layer behind it that makes its first score the mixture."""
     with torch.no_grad():
         count = on.model(on.inputs).shape[1]
+        if count < 2:
+            raise NotApplicableError("the network has one score only, and none to add to it")
         mixing = nn.utils.skip_init(nn.Linear, count, count, bias=False)  # draws nothing
         nn.init.eye_(mixing.weight)
         mixing.weight[0] = 0
         for index, factor in zip(classes, factors, strict=True):
             mixing.weight[0, index] += factor
-    return nn.Sequential(on.model, mixing.to(on.inputs)).eval()
+    return _Mixed(on.model, mixing.to(on.inputs)).eval()
+
+
+class _Mixed(nn.Module):
+    """A network with a layer behind it; what is asked of it beside that, the network is asked."""
+
+    def __init__(self, network: nn.Module, mixing: nn.Module) -> None:
+        super().__init__()
+        self.mixed_network = network
+        self.mixing_layer = mixing
+
+    def forward(self, images: Tensor) -> Tensor:
+        mixed: Tensor = self.mixing_layer(self.mixed_network(images))
+        return mixed
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("mixed_network"), name)
+
+    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - as of a Sequential
+        network: Any = self.mixed_network
+        return network[index]

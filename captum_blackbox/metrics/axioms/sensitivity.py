@@ -41,7 +41,8 @@ def sensitivity(
         model: The network; by default a small random one, and one that saturates
             (:func:`~captum_blackbox.testing.saturating_network`).
         inputs: Images for it, from which the values are taken.
-        target: Class to explain; by default the prediction.
+        target: Class to explain; by default the prediction, and of the small network each class in
+            turn.
         baseline: One image, black by default.
         tolerance: Share of the largest change.
         seed: Of network, images and places.
@@ -60,12 +61,16 @@ def sensitivity(
     """
 
     def measure() -> Finding:
-        cases = [case(model, inputs, target, seed)]
-        if model is None:
-            cases = [case(None, inputs, list(range(CLASSES)), seed, count=CLASSES)]
+        if model is not None:
+            cases = [case(model, inputs, target, seed)]
+        else:
+            number = CLASSES if inputs is None else len(inputs)
+            asked = [i % CLASSES for i in range(number)] if target is None else target
+            cases = [case(None, inputs, asked, seed, count=CLASSES)]
             bright = torch.full_like(cases[0].inputs[:1], _BRIGHT)
+            classes = torch.zeros_like(cases[0].target[:1])
+            classes = classes if target is None else cases[0].target[:1]
             data = some_images(FITTING, seed + 1).abs()
-            classes = torch.zeros(1, dtype=torch.long)
             cases.append(Case(saturating_network(seed), bright, classes, data))
         found = [_unseen(factory, on, baseline, seed) for on in cases]
         return max(found, key=lambda each: each.error)

@@ -214,6 +214,48 @@ def test_class_sensitivity_by_hand():
     assert result.holds and result.error == 0
 
 
+def test_a_layer_is_found_by_its_name_in_the_weighted_sum():
+    named = linearity(lambda model: LayerGradCam(model, model.features[2]))
+    found = linearity(
+        lambda model: LayerGradCam(
+            model, [m for m in model.modules() if isinstance(m, nn.Conv2d)][1]
+        )
+    )
+    assert named.error == found.error is not None
+    model, x = linear_model([[4.0, 0.0], [0.0, 1.0]]), image(1.0, 1.0)
+
+    def first_weights(model):  # of a Sequential, by number
+        return lambda inputs, target: model[1].weight[0].detach().view(1, 1, 1, 2)
+
+    assert linearity(first_weights, model=model, inputs=x, factors=(1.0, 1.0)).error == 0.5
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        linearity(lambda model: model.nothing)
+
+
+def test_one_score_has_no_other_class():
+    model, x = linear_model([[4.0, 1.0]]), image(1.0, 1.0)
+    for check in (class_sensitivity, linearity):
+        result = check(gradient, model=model, inputs=x)
+        assert result.holds is None and "one score only" in result.reason
+
+
+def test_sensitivity_explains_the_class_and_the_images_that_it_is_given():
+    seen = []
+
+    def recorder(model):
+        def explained(inputs, target):
+            seen.append((len(inputs), sorted(set(target.tolist()))))
+            return inputs
+
+        return explained
+
+    sensitivity(recorder, target=2)
+    assert seen == [(64, [2]), (16, [2])]
+    seen.clear()
+    sensitivity(recorder, inputs=torch.rand(3, 3, 7, 7, dtype=torch.float64))
+    assert seen == [(48, [0, 1, 2]), (16, [0])]
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_map_that_is_always_flat_depends_on_nothing(value):
     flat = says(lambda inputs, target: torch.full_like(inputs, value))

@@ -151,6 +151,28 @@ def test_bad_usage():
         check_axioms(gradient, axioms=["dummy"], options={"dummy": {"size": 3}})
 
 
+@pytest.mark.parametrize(
+    ("axiom", "options", "message"),
+    [
+        (
+            "linearity",
+            {"classes": (0, 9)},
+            r"fails for any explainer .*classes=\(0, 9\).*IndexError",
+        ),
+        ("linearity", {"factors": (1.0,)}, "fails for any explainer"),
+        ("completeness", {"total": "beauty"}, "beauty"),
+        ("completeness", {"tolerance": "much"}, "the tolerance of completeness must be a number"),
+        ("completeness", {"tolerance": -1}, "from 0 on, got -1"),
+        ("dummy", {"model": small_network()}, "come together"),
+        ("input_shift", {"shift": "far"}, "fails for any explainer"),
+        ("parameter_randomisation", {"layers": ["nowhere"]}, "LayerError: .*nowhere"),
+    ],
+)
+def test_options_that_cannot_be_used_are_no_result(axiom, options, message):
+    with pytest.raises(InputError, match=message):
+        check_axioms(gradient, axioms=[axiom], options={axiom: options})
+
+
 marks = st.dictionaries(st.sampled_from(sorted(AXIOMS)), st.sampled_from([True, False, None]))
 
 
