@@ -1,17 +1,17 @@
 """Plain words on attacks: they follow from the numbers."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 import torch
 import typer
 
-from captum_blackbox.cli.attack_cells import Cell, CellNumbers
+from captum_blackbox.cli.attack_cells import Attacked, Cell, CellNumbers, KeptCells
 from captum_blackbox.cli.attack_options import RANDOM, AttackOptions, NormName, parse_radii
 from captum_blackbox.cli.attack_presentation import Findings, _row
 from captum_blackbox.cli.attack_verdicts import broken, strongest, verdict
 from captum_blackbox.cli.options import BudgetName
+from captum_blackbox.cli.run import Subject
 from captum_blackbox.fragility.curves_result import MEASURES, FragilityCurves
 
 OPTIONS = AttackOptions(
@@ -159,10 +159,11 @@ def test_without_an_image_that_both_judge_there_is_no_difference_to_chance():
     modes = ("topk", RANDOM)
     found = curves([[values["topk"]], [values[RANDOM]]], modes)
     options = dataclasses.replace(OPTIONS, modes=modes, radii=OPTIONS.radii[:1])
-    row = _row(Findings(None, SimpleNamespace(numbers=numbers), options, found), cell=next(
-        each for each in numbers if each.mode == "topk"
-    ))  # fmt: skip
-    assert row.difference is None and row.intersection == 0.5
+    pixels = torch.zeros(2, 3, 4, 4)
+    attacked = Attacked(numbers, object.__new__(KeptCells), {})  # no images are asked for
+    findings = Findings(Subject(pixels, pixels, ("a", "b"), ()), attacked, options, found)
+    row = _row(findings, Cell("gradient", "topk", SMALL))
+    assert row.difference is None and row.intersection.mean == 0.5
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class DeepLiftVictim(Victim):
         baseline = baseline_for(images, self.baselines)
         both = torch.cat([images, torch.zeros_like(images) + baseline])
         with rerouted(rules), paired_sharpness(len(both)):
-            scores = self.forward(both, *repeated(extra, 2))
+            scores = self.forward(both, *repeated(extra, 2, len(images)))
             multipliers = input_gradient(scores, target.repeat(2), both, create_graph=create_graph)
         maps = multipliers[: len(images)]
         if self.multiply_by_inputs:

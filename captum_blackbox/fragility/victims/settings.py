@@ -81,13 +81,13 @@ def baseline_for(images: Tensor, baselines: object) -> Tensor | float:
     return baseline if len(only) == 1 else baseline.repeat_interleave(len(images) // len(only), 0)
 
 
-def repeated(extra: tuple[Any, ...], times: int, count: int | None = None) -> tuple[Any, ...]:
+def repeated(extra: tuple[Any, ...], times: int, count: int) -> tuple[Any, ...]:
     """Return further arguments of a network for its batch repeated as a whole.
 
     Args:
         extra: The arguments; tensors with a row for each image are repeated, others stay.
         times: How often.
-        count: How many images there are; without it every tensor with rows is repeated.
+        count: How many images there are.
 
     Example:
         >>> import torch
@@ -113,7 +113,5 @@ def interleaved(extra: tuple[Any, ...], times: int, count: int) -> tuple[Any, ..
     )
 
 
-def _has_rows(argument: object, count: int | None) -> bool:
-    if not isinstance(argument, Tensor) or argument.dim() == 0:
-        return False
-    return count is None or len(argument) == count
+def _has_rows(argument: object, count: int) -> bool:
+    return isinstance(argument, Tensor) and argument.dim() > 0 and len(argument) == count
