@@ -389,7 +389,7 @@ def _check_counts(step_num: int, check_every: int) -> None:
 def _plain(amount: Amount | None) -> Any:  # noqa: ANN401 - what JSON knows
     if amount is None:
         return None
-    values = torch.as_tensor(amount, dtype=torch.float64).tolist()
+    values: Any = torch.as_tensor(amount, dtype=torch.float64).tolist()
     return values if isinstance(values, list) or math.isfinite(values) else str(values)
 
 
