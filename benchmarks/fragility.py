@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from claims_data import WORK
 from fragility_data import IG_STEPS, MODES, PUBLISHED, SHOWN, SUBJECTS, Job, Subject, jobs
 from fragility_tables import DIFFERENCES, as_curves, orderings
 from harness import RESULTS, SCHEMA, environment, write_json
+from PIL import Image
 from torch import Tensor
 
 from captum_blackbox.fragility.curves import fragility_curves
@@ -206,7 +208,8 @@ def draw(path: Path) -> Path:
     published = PUBLISHED if found["suite"] == "fragility-squeezenet" else None
     picture = path.parent / "figures" / f"{path.stem}.png"
     picture.parent.mkdir(exist_ok=True)
-    picture.write_bytes(fragility_png(as_curves(found["rows"]), published=published))
+    drawn = BytesIO(fragility_png(as_curves(found["rows"]), published=published))
+    Image.open(drawn).convert("RGB").quantize(64).save(picture, optimize=True)
     return picture
 
 
