@@ -8,6 +8,7 @@ in several, and of random signs.
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from claims import fingerprint
 from claims_data import real_data
 from harness import RESULTS, SCHEMA, environment, write_json
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
@@ -257,7 +259,8 @@ def measure(subject: Subject, radii: Sequence[int], figure: Path | None) -> dict
                 picture = exemplars_png(
                     result, points, number=int(result.overlap(5).argmin()), classes=SCENE_CLASSES
                 )
-                figure.write_bytes(picture)
+                figure.parent.mkdir(parents=True, exist_ok=True)
+                Image.open(BytesIO(picture)).convert("RGB").quantize(64).save(figure, optimize=True)
     return {
         **subject.facts,
         "parameters": attack.influence.function.count,
