@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import quantus
 import torch
 from captum.attr import IntegratedGradients, LayerGradCam, Saliency
 from networks import State
@@ -193,7 +194,6 @@ METRICS = {
 
 @pytest.mark.parametrize("explainer", EXPLAINERS, ids=lambda each: each.name)
 def test_the_metrics_of_quantus_run_on_each_of_our_classes(explainer):
-    quantus = pytest.importorskip("quantus")
     masks = np.zeros((2, 1, 12, 10), dtype=bool)
     masks[:, :, 2:9, 3:8] = True
     model = network()
@@ -227,7 +227,6 @@ def test_the_metrics_of_quantus_run_on_each_of_our_classes(explainer):
 
 
 def test_quantus_evaluates_by_name():
-    quantus = pytest.importorskip("quantus")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = quantus.evaluate(

@@ -70,8 +70,8 @@ class InterpretationAttack(Attribution, Perturbation):
             layer's pre-activations, :class:`~captum_blackbox.fragility.RelativeBeta`; a number,
             larger is nearer to the network and smaller bends more; a
             :class:`~captum_blackbox.fragility.GrowingBeta`; ``None`` for no surrogate. The right
-            number depends on the network: 30, say, is strong on a network with BatchNorm, and on
-            SqueezeNet, whose pre-activations are large, hardly better than chance.
+            number depends on the size of a network's pre-activations: on SqueezeNet, where they are
+            large, 30 is far weaker than the default.
         attribute_kwargs: Passed to ``attribution.attribute``: ``n_steps``, ``baselines`` …
         defence_beta: Judge the explanations of the network softened by this beta, a defence;
             labels stay those of the network as it is.

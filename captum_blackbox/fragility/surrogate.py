@@ -143,7 +143,7 @@ def _shared(size: Tensor) -> Tensor:
 
 
 DEFAULT_BETA = RelativeBeta(10.0)
-"""Of the surrogate; no fixed β came near it on both networks of the benchmark."""
+"""Of the surrogate; on SqueezeNet every fixed β tried was weaker, see benchmarks/results."""
 
 Sharpness: TypeAlias = float | int | RelativeBeta
 """β of one forward pass."""

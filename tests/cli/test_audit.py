@@ -82,7 +82,6 @@ def test_the_demo_knows_the_cause_and_names_concepts(place, monkeypatch):
 
 
 def test_an_estimator_of_scikit_learn_is_a_black_box(place):
-    pytest.importorskip("sklearn")
     kind = ["--output-kind", "probs", "--fit-images", "photos", "--student", "small_cnn"]
     audit.done("--model", "net.py:digits", *PREPARED, *QUICK, *kind)
     found = json.loads((place / "out" / "audit.json").read_text())

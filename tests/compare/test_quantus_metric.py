@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import quantus
 import torch
 from captum.attr import Saliency
 from compared import images, network, quietly
@@ -11,8 +12,6 @@ from compared import images, network, quietly
 from captum_blackbox import BlackBox
 from captum_blackbox.compare import FunctionMetric, QuantusMetric
 from captum_blackbox.errors import InputError, MissingExtraError
-
-quantus = pytest.importorskip("quantus")
 
 MODEL = network().eval()
 TARGETS = torch.tensor([0, 1, 2])
