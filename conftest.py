@@ -2,6 +2,9 @@
 
 import os
 
+# Tests run beside each other: one thread each, also for the programs that they start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 # Where nothing names a device it is the CPU, also on a machine with a GPU, in full precision.
