@@ -1,4 +1,4 @@
-"""Tables on attacks: what the README says of fragility.py and influence.py in short."""
+"""Tables on attacks: what docs/measured.md says of fragility.py and influence.py in short."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -74,7 +74,7 @@ def _how_to_read(records: Sequence[Mapping[str, Any]]) -> str:
         "Means with 95 % bootstrap intervals over the images, labels kept; in parentheses what "
         "Ghorbani et al. published, read off their figure, for SqueezeNet on 512 images with 300 "
         f"steps. Images: {counts}. Every row's walk is in its file, and what differs from the "
-        "publication in [results](benchmarks/results/README.md)."
+        "publication in [results](../benchmarks/results/README.md)."
     )
 
 

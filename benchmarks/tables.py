@@ -1,7 +1,6 @@
-"""Make Markdown of the results: between the markers of ../README.md, and results/README.md."""
+"""Make Markdown of the results: between markers of our pages, and results/README.md."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +9,14 @@ import fragility_tables
 import ground_truth_tables
 import units_tables
 from harness import RESULTS
+from methods_table import methods
+from result_files import read, table
+from speed_tables import goals, speed
 
-README = Path(__file__).parents[1] / "README.md"
-SPEED_SUITES = (
-    "grad_cam",
-    "deletion",
-    "distillation",
-    "patterns",
-    "dissection",
-    "attack",
-    "importing",
-)
+ROOT = Path(__file__).parents[1]
 DATASETS = ("demo", "cifar", "imagenet")
 REFERENCE = "last layer"
-# What the README of the project shows; results/README.md shows everything.
+# What docs/measured.md shows; results/README.md shows everything.
 SHORT = (REFERENCE, "sum", "sum, by cell", "last + sum", "RISE", "random")
 GAMES = {"deletion": "deletion ↓", "deletion, blur": "deletion, blur ↓", "insertion": "insertion ↑"}
 MEASURES = {
@@ -32,9 +25,6 @@ MEASURES = {
     "insertion": "alone, insertion ↑",
     "leave_one_out": "left out, deletion rises by ↑",
 }
-
-
-_ABOUT = ("work", "setting", "unit")
 SUBJECTS = ("squeezenet", "mobilenet", "cifar", "demo")
 DISSECTED = ("scenes", "squeezenet", "mobilenet")
 SHOWN_ESTIMATORS = {
@@ -47,26 +37,6 @@ SHOWN_ESTIMATORS = {
 ATTRIBUTION = "PatternAttribution"
 # Of MobileNet: one sample for each of 120 images, and 1280 inputs; rho is not to be had.
 TOO_FEW_SAMPLES = {("estimators-mobilenet", "classifier.1")}
-
-
-def read(pattern: str) -> list[dict[str, Any]]:
-    """Return the results whose file name fits."""
-    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob(pattern))]
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def speed() -> str:
-    """Return one row for each thing of ours that was timed."""
-    found = [each for suite in SPEED_SUITES for each in read(f"{suite}--*.json")]
-    rows = [line for each in found for row in each["rows"] for line in _speed_lines(row)]
-    header = ["work", "floor = 1", "ours [quartiles]", "goal", "others", ""]
-    parts = [table(header, rows), *(_memory(each) for each in found if each.get("memory"))]
-    return "\n\n".join([*parts, _measured_on(found)])
 
 
 def claims() -> str:
@@ -213,81 +183,6 @@ def replaced(text: str, name: str, content: str) -> str | None:
     return f"{before}{start}\n{content}\n{end}{after}"
 
 
-def _speed_lines(row: Mapping[str, Any]) -> Iterator[list[str]]:
-    shown = ("network", "layer", "student", "batch", "size")
-    setting = ", ".join(
-        str(row["setting"][key])
-        if key in ("network", "layer", "student")
-        else f"{key} {row['setting'][key]}"
-        for key in shown
-        if key in row["setting"]
-    )
-    peers = [each for each in row["contestants"] if not each.get("ours")]
-    others = " · ".join(f"{each['name']} {_ratio(each)}" for each in peers) or "–"
-    for each in row["contestants"]:
-        if each.get("ours"):
-            low, high = each["quartiles"]
-            yield [
-                f"{row['work']}: {setting}" if setting else row["work"],
-                row["floor"],
-                f"{each['name'].removeprefix('captum_blackbox').lstrip(' ,')} "
-                f"**{each['ratio']:.2f}** [{low:.2f}, {high:.2f}]",
-                "–" if each["goal"] is None else f"≤ {each['goal']:.2f}",
-                others,
-                _verdict(each, peers),
-            ]
-
-
-def _memory(suite: Mapping[str, Any]) -> str:
-    header = ["memory beyond what was held, MB", "one forward pass", "ours", "goal", "others"]
-    rows = []
-    for row in suite["memory"]:
-        setting = ", ".join(str(value) for value in row["setting"].values())
-        if "goal" not in row:
-            ours = {key: n for key, n in row.items() if key not in {*_ABOUT, "forward"}}
-            for key, number in ours.items():
-                work = f"{row['work']}{'' if key == 'dissect' else f', {key}'}: {setting}"
-                rows.append([work, str(row["forward"]), f"**{number}**", "–", "–"])
-            continue
-        for kind in ("positive", "all regimes"):
-            verdict = "met" if row[kind] <= row["goal"] else "**missed**"
-            rows.append(
-                [
-                    f"{row['work']}, {kind}: {setting}",
-                    str(row["forward"]),
-                    f"**{row[kind]}**, and {row[f'{kind}, accumulators and patterns']} held",
-                    f"≤ {row['goal']}, {verdict}",
-                    f"im2col {row['im2col without accumulators']}",
-                ]
-            )
-    return table(header, rows)
-
-
-def _ratio(each: Mapping[str, Any]) -> str:
-    return "could not run" if "unavailable" in each else f"{each['ratio']:.2f}"
-
-
-def _verdict(ours: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> str:
-    parts = []
-    if ours["goal"] is not None:
-        parts.append("goal met" if round(ours["ratio"], 2) <= ours["goal"] else "**goal missed**")
-    faster = [each["name"] for each in peers if each.get("ratio", ours["ratio"]) < ours["ratio"]]
-    parts += [f"**slower than {name}**" for name in faster]
-    return ", ".join(parts)
-
-
-def _measured_on(found: Sequence[Mapping[str, Any]]) -> str:
-    lines = []
-    for each in found:
-        where, packages = each["environment"], each["environment"]["packages"]
-        versions = ", ".join(f"{name} {number}" for name, number in packages.items() if number)
-        lines.append(
-            f"{each['clock']}, {where['device']}, threads: {where['threads']}, Python "
-            f"{where['python']}, {versions}, {where['date']}"
-        )
-    return "  \n".join(dict.fromkeys(lines))
-
-
 def _students() -> Iterator[tuple[str, dict[str, Any], str]]:
     for dataset in DATASETS:
         for record in read(f"claims-{dataset}.json"):
@@ -342,27 +237,29 @@ def _how_to_read() -> str:
 
 
 SECTIONS = {
-    "speed": speed,
-    "claims": claims,
-    "estimators": estimators,
-    "units": units,
-    "fragility": fragility,
-    "ground_truth": ground_truth,
+    "README.md": {"methods": methods, "goals": goals},
+    "docs/measured.md": {
+        "claims": claims,
+        "estimators": estimators,
+        "units": units,
+        "fragility": fragility,
+        "ground_truth": ground_truth,
+        "speed": speed,
+    },
 }
+"""Page → name of its markers → what stands between them."""
 
 
 def main() -> None:
-    text = README.read_text() if README.exists() else ""
-    for name, make in SECTIONS.items():
-        content = make()
-        changed = replaced(text, name, content)
-        if changed is None:
-            print(
-                f"README.md has no marker <!-- benchmarks:{name} -->; the table is\n\n{content}\n"
-            )
-        text = changed or text
-    if text:
-        README.write_text(text)
+    for page, sections in SECTIONS.items():
+        path = ROOT / page
+        text = path.read_text()
+        for name, make in sections.items():
+            changed = replaced(text, name, make())
+            if changed is None:
+                raise SystemExit(f"{page} has no marker <!-- benchmarks:{name} -->")
+            text = changed
+        path.write_text(text)
     (RESULTS / "README.md").write_text(everything())
 
 

@@ -19,10 +19,14 @@ sys.path.insert(0, str(BENCHMARKS))
 import claims  # noqa: E402
 import estimators  # noqa: E402
 import harness  # noqa: E402
+import result_files  # noqa: E402
+import speed_tables  # noqa: E402
 import tables  # noqa: E402
 from claims_methods import BOX_METHODS, STUDENT_METHODS  # noqa: E402
+from ground_truth_methods import OURS  # noqa: E402
+from ground_truth_tables import verdict  # noqa: E402
 
-SPEED = [f"{suite}--cpu.json" for suite in tables.SPEED_SUITES]
+SPEED = [f"{suite}--cpu.json" for suite in speed_tables.SPEED_SUITES]
 ESTIMATORS = [f"estimators-{name}.json" for name in tables.SUBJECTS]
 CLAIMS = [f"claims-{dataset}.json" for dataset in tables.DATASETS]
 
@@ -124,12 +128,12 @@ def test_a_file_of_estimators_has_a_fall_for_each_image_and_a_quality_for_each_l
         assert values == pytest.approx(found["differences"][method], abs=2e-5)
 
 
-# Layers with more inputs than their patterns have samples worth the name; the README says so.
+# Layers with more inputs than their patterns have samples worth the name; docs/measured.md says so.
 SCARCE = {"estimators-mobilenet.json": {"features.17.conv.2", "features.18.0", "classifier.1"}}
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_the_order_of_the_paper_holds_in_every_layer_but_those_that_the_readme_names(name):
+def test_the_order_of_the_paper_holds_in_every_layer_but_those_that_are_named(name):
     quality = load(name)["quality"]
     filters, baseline = quality["S_w (filter)"], quality["random"]
     wrong = set()
@@ -140,7 +144,7 @@ def test_the_order_of_the_paper_holds_in_every_layer_but_those_that_the_readme_n
     assert wrong == SCARCE.get(name, set())
 
 
-def test_what_the_readme_says_of_degradation_follows_from_the_files():
+def test_what_is_said_of_degradation_follows_from_the_files():
     found = {name: load(f"estimators-{name}.json") for name in tables.SUBJECTS}
     paper = found["squeezenet"]["differences"]
     for loser in ("S_a (linear)", "S_w (filter)", "Integrated Gradients", "last-layer Grad-CAM"):
@@ -168,14 +172,40 @@ def test_no_result_names_a_folder_of_the_machine(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "make"),
-    tables.SECTIONS.items(),
+    ("page", "name", "make"),
+    [(page, *each) for page, sections in tables.SECTIONS.items() for each in sections.items()],
 )
-def test_the_readme_shows_the_results(name, make):
-    text = tables.README.read_text()
+def test_a_page_shows_the_results(page, name, make):
+    text = (tables.ROOT / page).read_text()
     marked = tables.replaced(text, name, make())
-    assert marked is not None, f"README.md lacks the marker <!-- benchmarks:{name} -->"
+    assert marked is not None, f"{page} lacks the marker <!-- benchmarks:{name} -->"
     assert marked == text, "run benchmarks/tables.py"
+
+
+def mean_left(record, method, mode, measure):
+    (row,) = (
+        row
+        for row in record["rows"]
+        if (row["group"], row["judge"], row["name"], row["mode"], row["radius"])
+        == ("curves", None, method, mode, 8)
+    )
+    return row["means"][measure]["mean"]
+
+
+def test_what_the_readme_says_in_words_is_in_the_results():
+    said = " ".join((tables.ROOT / "README.md").read_text().split())
+    (planted,) = result_files.read("ground_truth.json")
+    found = {name: verdict(planted, name) for name in planted["found"]["shortcut"]}
+    verdicts = list(found.values())
+    assert f"{verdicts.count('yes')} of {len(verdicts)} rows reveal it" in said
+    assert [found[name] for name in OURS].count("yes") == 5
+    assert "five of them ours" in said
+    assert verdicts.count("partly") == 2
+    assert "two reveal it partly" in said
+    (attacked,) = result_files.read("fragility-squeezenet.json")
+    shift = mean_left(attacked, "gradient", "mass_center", "center_shift")
+    assert f"the centre of mass moves by {shift:.0f} pixels" in said
+    assert mean_left(attacked, "gradient", "topk", "intersection") < 0.001
 
 
 def test_the_readme_of_the_results_is_made_of_them():
@@ -265,7 +295,7 @@ def test_losses_are_said_in_words():
     ours = {"name": "ours", "ratio": 1.3, "goal": 1.1}
     faster, slower = {"name": "fast", "ratio": 1.2}, {"name": "slow", "ratio": 9.0}
     absent = {"name": "absent", "unavailable": "no module"}
-    said = tables._verdict(ours, [faster, slower, absent])
+    said = speed_tables._verdict(ours, [faster, slower, absent])
     assert said == "**goal missed**, **slower than fast**"
 
 
