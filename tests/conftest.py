@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/networks.py and tests/registry.py
+pytest.register_assert_rewrite("commands", "page_contract", "page_reader")
 
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, max_examples=30)
 settings.register_profile("deep", deadline=None, max_examples=1000)

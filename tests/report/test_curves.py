@@ -53,9 +53,12 @@ def test_a_degradation_is_drawn_for_one_image_and_for_many():
 
 def test_methods_that_share_a_colour_have_different_lines(drawn):
     names = [f"method {i}" for i in range(12)] + ["random"]
+    game_png({name: torch.rand(2, 4) for name in names}, "deletion")
     degradation_png({name: torch.rand(2, 4) for name in names}, every=10)
-    lines = drawn[0].axes[0].get_lines()
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 13
+    for figure in drawn:
+        lines = figure.axes[0].get_lines()
+        assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 13
+    lines = drawn[1].axes[0].get_lines()
     assert all(line.get_xdata().tolist() == [0, 10, 20, 30] for line in lines)
 
 
@@ -70,6 +73,32 @@ def test_a_degradation_names_the_mean_area_over_the_curve_best_first(drawn):
     low, high = drawn[0].axes[0].collections[1].get_datalim(lines[0].axes.transData).intervaly
     # The standard error of 0.9 and 0.7 is 0.1, and so is that of 0.7 and 0.5.
     assert (round(low, 6), round(high, 6)) == (0.5, 0.9)
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+@pytest.mark.parametrize("game", ["deletion", "insertion", "degradation"])
+def test_a_legend_covers_no_curve(game, count, drawn):
+    curves = {f"a method of a long name, {i}": torch.ones(2, 5) for i in range(count)}
+    degradation_png(curves) if game == "degradation" else game_png(curves, game)
+    drawn[0].draw_without_rendering()
+    axes, legend = drawn[0].axes[0], drawn[0].legends[0]
+    assert axes.get_legend() is None and len(legend.get_texts()) == count
+    assert legend.get_window_extent().x0 > axes.get_window_extent().x1
+    assert legend.get_window_extent().x1 <= drawn[0].bbox.x1
+    assert axes.get_window_extent().width > 1.5 * drawn[0].dpi
+
+
+@pytest.mark.parametrize(("game", "order"), [("deletion", "ba"), ("insertion", "ab")])
+def test_a_game_names_the_mean_area_under_the_curve_best_first(game, order, drawn):
+    curves = {
+        "a": torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.5, 0.0]]),
+        "b": torch.tensor([[1.0, 0.0, 0.0]]),
+    }
+    areas = {"a": "0.750", "b": "0.250"}
+    game_png(curves, game)
+    assert [line.get_label() for line in drawn[0].axes[0].get_lines()] == [
+        f"{areas[name]}  {name}" for name in order
+    ]
 
 
 def test_one_epoch_is_enough_for_a_loss_curve():
