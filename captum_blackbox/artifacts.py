@@ -1,12 +1,14 @@
-"""Results on disk: tensors with a JSON header, written whole or not at all, never a pickle."""
+"""Results on disk: tensors with a JSON header, and tables; whole or not at all, never a pickle."""
 
 import contextlib
+import csv
 import errno
 import hashlib
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from captum_blackbox.errors import ArtifactError
 
 Header = Mapping[str, Any]
 _KEY = "captum_blackbox"
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")  # or what was written in place of one
 
 
 def save_artifact(path: str | Path, tensors: Mapping[str, Tensor], header: Header) -> None:
@@ -100,6 +103,45 @@ def check_header(path: str | Path, header: Header, expected: Header) -> None:
             f"{str(path)!r} does not belong here: {', '.join(differing)}; give another file, or "
             "the settings that this one was made with"
         )
+
+
+def write_table(path: str | Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write rows as CSV, replacing the file in one step.
+
+    A spreadsheet takes text that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, and names
+    may come from elsewhere: such text gets a ``'`` in front. Numbers stay numbers.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        rows: The first names the columns.
+
+    Raises:
+        ArtifactError: The file cannot be written.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "a.csv"
+        >>> write_table(path, [["name", "value"], ["=1+1", -0.5], ["-x", 2]])
+        >>> path.read_text().splitlines()
+        ['name,value', "'=1+1,-0.5", "'-x,2"]
+        >>> text_of_cell("'=1+1")
+        '=1+1'
+    """
+    with (
+        replaced_on_success(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def text_of_cell(cell: str) -> str:
+    """Return the text that :func:`write_table` wrote as this cell."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _cell(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -1,3 +1,5 @@
+import csv
+
 import pytest
 import torch
 from networks import TwoConvs
@@ -9,6 +11,8 @@ from captum_blackbox.artifacts import (
     load_artifact,
     replaced_on_success,
     save_artifact,
+    text_of_cell,
+    write_table,
 )
 from captum_blackbox.errors import ArtifactError
 
@@ -94,3 +98,16 @@ def test_a_reader_sees_the_old_file_or_the_new_one_never_half_of_it(tmp_path):
         save_artifact(path, {"a": torch.ones(1000)}, {})
         assert reader.read() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_table_has_no_formula_keeps_its_numbers_and_reads_back(tmp_path):
+    texts = ["=1+1", "+x", "-0.5", "@a", "\tx", "'=1+1", "''-x", "'", "'quoted'", "a=b", " -x", ""]
+    numbers = [-0.5, -3, 1e-9, None]
+    path = tmp_path / "new" / "a.csv"
+    write_table(path, [texts, [*numbers, *texts[4:]]])
+    with path.open(newline="", encoding="utf-8") as file:
+        first, second = csv.reader(file)
+    assert first[:7] == ["'=1+1", "'+x", "'-0.5", "'@a", "'\tx", "''=1+1", "'''-x"]
+    assert first[7:] == texts[7:]
+    assert second[:4] == ["-0.5", "-3", "1e-09", ""]
+    assert [text_of_cell(cell) for cell in first] == texts

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from captum_blackbox.cli.audit_options import (
-    AuditFitImages,
     AuditLimit,
     BatchSize,
+    ComparedFitImages,
     ComparedMethods,
     ComparedMetrics,
     CompareOptions,
@@ -17,6 +17,7 @@ from captum_blackbox.cli.options import (
     Classes,
     Device,
     DeviceName,
+    ImagesOrScenes,
     Mean,
     Model,
     ModelOptions,
@@ -30,7 +31,6 @@ from captum_blackbox.cli.options import (
     Std,
     Weights,
 )
-from captum_blackbox.cli.patterns_options import ImagesOrScenes
 
 
 def compare(
@@ -48,7 +48,7 @@ def compare(
     methods: ComparedMethods = "random,saliency,integrated_gradients,grad_cam,layer_sum,rise",
     metrics: ComparedMetrics = "deletion,insertion",
     masks: Masks = None,
-    fit_images: AuditFitImages = None,
+    fit_images: ComparedFitImages = None,
     reference: Reference = None,
     batch_size: BatchSize = 8,
     device: Device = DeviceName.AUTO,
@@ -58,7 +58,8 @@ def compare(
     """Judge methods by metrics on a model and images: a table for a paper.
 
     Prints means with intervals, differences, ranks and costs as Markdown, and writes them as
-    Markdown, CSV, JSON and PNG. What fails is in the table; a run that was killed goes on.
+    Markdown, CSV, JSON and PNG. What fails is in the table, and a second run tries it again; a run
+    that was killed goes on.
 
     Example: `captum-blackbox compare --model demo --metrics deletion,pointing_game`
     """
@@ -67,10 +68,10 @@ def compare(
 
         run_compare(
             ModelOptions(
-                model, weights, output_kind, num_classes, classes, size, mean, std, preset, device,
+                model, weights, output_kind, num_classes, classes, size, mean, std, preset, device
             ),
             CompareOptions(methods, metrics, masks, fit_images, reference, batch_size, seed),
             images=images,
             limit=limit,
             out=out,
-        )  # fmt: skip
+        )

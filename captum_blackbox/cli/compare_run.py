@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from captum_blackbox.audit.kept import Kept, digest_of
 from captum_blackbox.cli import results as files
 from captum_blackbox.cli.audit_options import CompareOptions, names_in
-from captum_blackbox.cli.audit_run import identity_of
 from captum_blackbox.cli.images import Preparation, files_in, load_images
 from captum_blackbox.cli.messages import say
 from captum_blackbox.cli.opened_model import OpenedModel, open_model
 from captum_blackbox.cli.options import DEMO, ModelOptions
-from captum_blackbox.cli.patterns_attribute import subject_of
-from captum_blackbox.cli.question import question_of
+from captum_blackbox.cli.question import identity_of, question_of
 from captum_blackbox.cli.run import Subject
+from captum_blackbox.cli.subjects import subject_of
 from captum_blackbox.compare import Comparison, compare
 from captum_blackbox.compare.method_kinds import planned
 from captum_blackbox.compare.metric_names import named_metrics
@@ -68,7 +67,7 @@ def run_compare(
             "images": digest_of(subject.inputs),
             "masks": None if masks is None else digest_of(masks),
             "data": None if data is None else digest_of(data),
-            "wanted": str((wanted.methods, wanted.metrics, wanted.batch_size, wanted.seed)),
+            "wanted": str((wanted.methods, wanted.metrics, wanted.seed)),
         },
     )
     found = compare(
@@ -77,6 +76,7 @@ def run_compare(
         methods,
         metrics,
         masks=masks,
+        names=subject.names,
         seed=wanted.seed,
         resume=kept.path("comparison"),
         data=data,

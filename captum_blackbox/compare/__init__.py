@@ -4,6 +4,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from captum_blackbox.compare.attributions import Configured
 from captum_blackbox.compare.comparing import compare
 from captum_blackbox.compare.context import Context, NotApplicableError
 from captum_blackbox.compare.cost import Cost
@@ -22,6 +23,7 @@ __all__ = [
     "METRICS",
     "READY",
     "Comparison",
+    "Configured",
     "Context",
     "Cost",
     "DegradationArea",

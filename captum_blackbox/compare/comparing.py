@@ -1,6 +1,5 @@
 """Compare attribution methods by metrics, on images."""
 
-import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from captum_blackbox.compare.context import (
     Context,
     checked_images,
     checked_masks,
+    checked_names,
     content_number,
     explained_classes,
 )
@@ -44,6 +44,7 @@ def compare(
     *,
     target: Target = None,
     masks: Tensor | None = None,
+    names: Sequence[str] | None = None,
     seed: int = 0,
     resume: str | Path | None = None,
     data: Any = None,  # noqa: ANN401 - what fitting takes: a tensor or a loader
@@ -67,22 +68,28 @@ def compare(
             which methods that need gradients are reported as not applicable.
         inputs: Images ``(N, C, H, W)``, or a tuple of one such tensor.
         methods: Names of :data:`READY`; or name → such a name, an attribution of Captum, Zennit or
-            this library as it is, a composite of Zennit, a class or function that makes one of a
-            model (of the black box, where there is no model), or a function from images and
-            classes to maps. Maps of layers are enlarged bilinearly.
+            this library as it is (or :class:`Configured`, with settings), a composite of Zennit, a
+            class or function that makes one of a model (of the black box, where there is no model),
+            or a function from images and classes to maps. Maps of layers are enlarged bilinearly.
         metrics: Names of :data:`METRICS`, ``"quantus:NAME"`` for a metric of Quantus, or objects of
             :class:`Metric`.
         target: The class to explain, in any of Captum's forms; ``None`` for the prediction, which
             costs ``N`` queries. What can only be called is asked four more, to know it again.
         masks: Where the truth lies, ``(N, H, W)`` or ``(N, 1, H, W)``, not 0 inside; for metrics of
-            localisation.
+            localisation. An image whose mask is empty gets no number by them.
+        names: Of the images, for tables and failures; ``None``: they are numbered from 0.
         seed: For whatever is drawn.
         resume: A file that keeps the numbers as they come. If it exists, only what is missing in it
-            is done, and the result is that of a run without interruption, times aside. What is
-            compared of methods and metrics are their kinds and names, not all of their settings; of
-            what can only be called, its name and its answers to the first four images.
-        data: Images, not those explained, that ``"pattern_attribution"`` and
-            ``"distilled_layer_sum"`` are fitted to: a tensor or a loader.
+            is done, and the result is that of a run without interruption, times aside. What failed
+            is missing, too, and is tried again by each new call: memory may have been short, or a
+            server down. Not so what is not applicable. What succeeded is never done again, except
+            that a map is made again to be judged by a metric that failed on it. So that one can go
+            on with less memory, ``batch_size`` may differ. What is compared of methods and metrics
+            are their kinds and names, not all of their settings; of what can only be called, its
+            name and its answers to the first four images.
+        data: Images, not those explained, that ``"pattern_attribution"``,
+            ``"pattern_attribution_centred"`` and ``"distilled_layer_sum"`` are fitted to: a tensor
+            or a loader.
         output: What ``model_or_box`` returns if it is no black box.
         batch_size: Images explained together. An image that fails is found by trying those of its
             batch one by one.
@@ -94,7 +101,8 @@ def compare(
     Raises:
         ShapeError: ``inputs`` are no images, there is none, or the masks do not fit them.
         InputError: A method or metric is unknown (the nearest names are offered), a metric needs
-            masks, a method needs data, the model tells one class only, or a setting cannot be used.
+            masks and all are empty or there is none, a method needs data, the model tells one class
+            only, there is not one name for each image, or a setting cannot be used.
         TargetError: ``target`` does not name one class per image.
         ArtifactError: ``resume`` belongs to another model, other images or other settings.
         BlackBoxError: The model answers for no image.
@@ -113,6 +121,7 @@ def compare(
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     plans = planned(methods, has_data=data is not None)
     truth = checked_masks(masks, images)
+    image_names = checked_names(names, len(images))
     judges = named_metrics(metrics, has_masks=truth is not None)
     model = model_or_box if isinstance(model_or_box, nn.Module) else None
     box = as_black_box(model_or_box, output)
@@ -125,16 +134,21 @@ def compare(
             undo.enter_context(evaluating(network))
             undo.enter_context(out_of_place(network))
         targets, lost = explained_classes(box, images, target, batch_size)
-        settings["targets"] = content_number(targets)
         usable = [row for row in range(len(images)) if row not in lost]
         if network is None:
-            settings["answers"] = _answers(box, images[usable[:_KNOWN_BY]])
+            settings["answers"] = _answers(box, images, usable[:_KNOWN_BY])
         batches = [usable[i : i + batch_size] for i in range(0, len(usable), batch_size)]
-        names = [plan.name for plan in plans]
         directions = {metric.name: metric.higher_is_better for metric in judges}
-        progress = Progress(names, directions, targets, len(batches), settings, resume)
-        for name, (image, reason) in itertools.product(names, lost.items()):
-            progress.fail(Failure(name, None, image, reason))
+        progress = Progress(
+            [plan.name for plan in plans], directions, targets, settings, resume,
+            lost=lost, names=image_names,
+        )  # fmt: skip
+        for row, plan in enumerate(plans):
+            unanswered = progress.left(row, lost)
+            for image in unanswered:
+                progress.fail(Failure(plan.name, None, image, lost[image]))
+            if unanswered:
+                progress.finish(row, unanswered)
         masks_here = None if truth is None else truth.to(images.device)
         context = Context(box, model, images, targets, masks_here, seed)
         setup = Setup(box, model, images[usable[:1]], box.num_classes or 0, data, seed)
@@ -150,19 +164,18 @@ def compare(
     return progress.result()
 
 
-def _answers(box: BlackBox, images: Tensor) -> list[str]:
-    """Return a digest of what a box answers to each image, without the last digits."""
-    found = []
-    for image in images:
+def _answers(box: BlackBox, images: Tensor, rows: Sequence[int]) -> dict[str, str]:
+    """Return a digest of what a box answers to some images, without the last digits."""
+    found = {}
+    for row in rows:
         try:
-            scores = box(image[None])
+            scores = box(images[row][None])
         except QueryBudgetError:
             raise
-        except Exception as error:  # the methods will meet it, too
-            found.append(type(error).__name__)
+        except Exception:  # noqa: S112 - the methods will meet it, too
             continue
         rounded = (scores.double().cpu() * _ROUNDED_TO).round().long()
-        found.append(f"{content_number(rounded):x}")
+        found[f"the answer to image {row}"] = f"{content_number(rounded):x}"
     return found
 
 

@@ -91,8 +91,31 @@ def checked_masks(masks: Tensor | None, images: Tensor) -> Tensor | None:
         )
     inside = (given != 0).to(images.device)
     if not bool(inside.any()):
-        raise InputError("every mask is empty, so no map can point at anything")
+        raise InputError(
+            "every mask is empty, so no map can point at anything; give masks that are not 0 where "
+            "the truth lies, or leave out masks and the metrics that need them"
+        )
     return inside
+
+
+def checked_names(names: Sequence[str] | None, images: int) -> tuple[str, ...]:
+    """Return the names of the images, none if they are only numbered.
+
+    Raises:
+        InputError: There is not one text for each image.
+
+    Example:
+        >>> checked_names(["cat.png", "dog.png"], images=2), checked_names(None, images=2)
+        (('cat.png', 'dog.png'), ())
+    """
+    if names is None:
+        return ()
+    found = (names,) if isinstance(names, str) else tuple(names)
+    other = [type(each).__name__ for each in found if not isinstance(each, str)]
+    if isinstance(names, str) or other or len(found) != images:
+        got = names if isinstance(names, str) else f"{len(found)} of {other[0] if other else 'str'}"
+        raise InputError(f"names is a list of {images} texts, one for each image, got {got!r}")
+    return found
 
 
 def checked_images(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:

@@ -18,7 +18,8 @@ class Cost:
     """What a method cost, over all images that it explained.
 
     Attributes:
-        images: How many these are.
+        images: How many these are. One that is explained again, by a second run because a metric
+            failed on it, counts again.
         forward: Images that networks passed forward, and that a black box answered.
         backward: Images whose output a gradient was sent back from.
         seconds: Of explaining.

@@ -1,6 +1,8 @@
 """Metrics of faithfulness: does the score follow the pixels that a map names?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from captum.metrics import infidelity
@@ -8,9 +10,10 @@ from torch import Tensor
 
 from captum_blackbox.compare.context import Context
 from captum_blackbox.compare.method import Method
+from captum_blackbox.compare.spread import value_range
 from captum_blackbox.errors import InputError
 from captum_blackbox.metrics.class_scores import Score
-from captum_blackbox.metrics.deletion_insertion import deletion, insertion
+from captum_blackbox.metrics.deletion_insertion import Game, deletion, insertion
 from captum_blackbox.metrics.maps import Channels
 from captum_blackbox.metrics.patch_degradation import patch_degradation
 from captum_blackbox.metrics.substrates import Substrate
@@ -20,20 +23,21 @@ _FEWEST_PATCHES = 8  # along a side
 
 
 @dataclass(frozen=True)
-class Deletion:
-    """The area of :func:`~captum_blackbox.metrics.deletion`, which see; lower is better."""
+class _Game:
+    """A game of the library, with its settings."""
 
     step: int | None = None
     substrate: Substrate = "zeros"
     score: Score = "probability"
     channels: Channels = "sum"
-    name: str = "deletion"
+    name: str = ""
     higher_is_better: bool = False
     needs_masks: bool = False
+    _play: ClassVar[Callable[..., Game]]
 
     def __call__(self, context: Context, _method: Method, maps: Tensor, /) -> Tensor:
         """Return the area under each curve, ``(N,)``."""
-        return deletion(
+        return self._play(
             context.box,
             context.images,
             maps,
@@ -46,29 +50,21 @@ class Deletion:
 
 
 @dataclass(frozen=True)
-class Insertion:
+class Deletion(_Game):
+    """The area of :func:`~captum_blackbox.metrics.deletion`, which see; lower is better."""
+
+    name: str = "deletion"
+    _play = staticmethod(deletion)
+
+
+@dataclass(frozen=True)
+class Insertion(_Game):
     """The area of :func:`~captum_blackbox.metrics.insertion`, which see; higher is better."""
 
-    step: int | None = None
     substrate: Substrate = "blur"
-    score: Score = "probability"
-    channels: Channels = "sum"
     name: str = "insertion"
     higher_is_better: bool = True
-    needs_masks: bool = False
-
-    def __call__(self, context: Context, _method: Method, maps: Tensor, /) -> Tensor:
-        """Return the area under each curve, ``(N,)``."""
-        return insertion(
-            context.box,
-            context.images,
-            maps,
-            context.targets,
-            score=self.score,
-            step=self.step,
-            substrate=self.substrate,
-            channels=self.channels,
-        ).auc
+    _play = staticmethod(insertion)
 
 
 @dataclass(frozen=True)
@@ -141,9 +137,7 @@ class Infidelity:
             maps = (maps / images.shape[1]).expand_as(images)
 
         def change(inputs: Tensor) -> tuple[Tensor, Tensor]:
-            flat = inputs.flatten(1)
-            spread = (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
-            drawn = self.noise * spread * torch.randn_like(inputs)
+            drawn = self.noise * value_range(inputs) * torch.randn_like(inputs)
             return drawn, inputs - drawn
 
         found: Tensor = infidelity(

@@ -13,11 +13,11 @@ from captum_blackbox.compare.cost import Cost
 from captum_blackbox.compare.result import Comparison, Failure
 from captum_blackbox.errors import ArtifactError
 
-_KIND: Mapping[str, Any] = {"kind": "comparison", "format": 1}
+_KIND: Mapping[str, Any] = {"kind": "comparison", "format": 2}
 
 
 def write_comparison(path: str | Path, comparison: Comparison, done: Tensor | None = None) -> None:
-    """Write a comparison, and which of its batches are done, ``(methods, batches)``, if not all."""
+    """Write a comparison, and which of its images are done, ``(methods, images)``, if not all."""
     tensors = {"values": comparison.values, "targets": comparison.targets}
     if done is not None:
         tensors["done"] = done
@@ -29,6 +29,7 @@ def write_comparison(path: str | Path, comparison: Comparison, done: Tensor | No
         "failures": [asdict(failure) for failure in comparison.failures],
         "notes": list(comparison.notes),
         "settings": dict(comparison.settings),
+        "names": list(comparison.names),
     }
     save_artifact(path, tensors, header)
 
@@ -42,14 +43,14 @@ def read_comparison(path: str | Path) -> Comparison:
     comparison, done = read_unfinished(path)
     if not bool(done.all()):
         raise ArtifactError(
-            f"{str(path)!r} is unfinished: {int(done.sum())} of {done.numel()} batches are done; "
-            "go on with compare(…, resume=this file)"
+            f"{str(path)!r} is unfinished: {int(done.sum())} of {done.numel()} are done, counting "
+            "each image for each method; go on with compare(…, resume=this file)"
         )
     return comparison
 
 
 def read_unfinished(path: str | Path) -> tuple[Comparison, Tensor]:
-    """Read a comparison and which of its batches are done.
+    """Read a comparison and which of its images are done, ``(methods, images)``.
 
     Raises:
         ArtifactError: There is no such file, or it is something else.
@@ -65,5 +66,7 @@ def read_unfinished(path: str | Path) -> tuple[Comparison, Tensor]:
         tuple(Failure(**failure) for failure in header["failures"]),
         tuple(header["notes"]),
         header["settings"],
+        tuple(header["names"]),
     )
-    return comparison, tensors.get("done", torch.ones(len(comparison.methods), 1).bool())
+    everything = torch.ones(len(comparison.methods), comparison.images, dtype=torch.bool)
+    return comparison, tensors.get("done", everything)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from captum_blackbox.compare.context import Context
@@ -31,7 +32,11 @@ class Localisation:
     needs_masks: bool = True
 
     def __call__(self, context: Context, _method: Method, maps: Tensor, /) -> Tensor:
-        """Return the share or the hit for each map, ``(N,)`` in [0, 1]."""
+        """Return the share or the hit for each map, ``(N,)`` in [0, 1]; NaN for an empty mask."""
         if context.masks is None:
             raise InputError(f"{self.name} needs masks")
-        return _MEASURES[self.name](maps, context.masks)
+        known = context.masks.flatten(1).any(1)
+        found = torch.full((len(maps),), torch.nan, dtype=torch.float64, device=maps.device)
+        if bool(known.any()):
+            found[known] = _MEASURES[self.name](maps[known], context.masks[known])
+        return found

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from captum_blackbox._compat import select_targets
 from captum_blackbox.artifacts import fingerprint
 from captum_blackbox.black_box import BlackBox
+from captum_blackbox.compare.attributions import Configured, without_settings
 from captum_blackbox.compare.context import NotApplicableError
 from captum_blackbox.compare.method import Explain, Method
 from captum_blackbox.compare.names import check_known
+from captum_blackbox.compare.other_network import warn_of_another_network
 from captum_blackbox.compare.ready_methods import READY
 from captum_blackbox.compare.setup import Setup
 from captum_blackbox.errors import InputError
@@ -42,15 +44,18 @@ class Plan:
         Raises:
             NotApplicableError: It makes no sense for this model.
         """
-        method = _made(self.given, setup)
-        explain, attribution = _explain(method, setup)
-        return Method(
-            self.name,
-            explain,
-            networks=_networks(attribution, setup),
-            boxes=_boxes(attribution, setup),
-            remade=None if _is_bound(self.given) else lambda m: self.made(setup.for_model(m)),
-        )
+        method = as_method(self.name, self.opened(setup), setup)
+        if _is_bound(self.given):
+            return method
+        return replace(method, remade=lambda model: self.made(setup.for_model(model)))
+
+    def opened(self, setup: Setup) -> Any:  # noqa: ANN401
+        """Return an attribution, a composite or a function of images and classes.
+
+        Raises:
+            NotApplicableError: It makes no sense for this model.
+        """
+        return _made(self.given, setup)
 
 
 def planned(methods: Mapping[str, Any] | Sequence[str], *, has_data: bool) -> list[Plan]:
@@ -88,6 +93,38 @@ def planned(methods: Mapping[str, Any] | Sequence[str], *, has_data: bool) -> li
     return [_plan(name, given, has_data) for name, given in methods.items()]
 
 
+def as_method(name: str, opened: Any, setup: Setup) -> Method:  # noqa: ANN401
+    """Return an attribution, a composite or a function of images and classes as a method.
+
+    Raises:
+        NotApplicableError: It makes no sense for this model.
+        InputError: It is something else.
+
+    Warns:
+        ExplanationWarning: It explains another network.
+    """
+    if isinstance(opened, Method):
+        return replace(opened, name=name)
+    explain, attribution = _explain(opened, setup)
+    warn_of_another_network(attribution, setup.network)
+    return Method(
+        name,
+        explain,
+        networks=_networks(attribution, setup),
+        boxes=_boxes(attribution, setup),
+    )
+
+
+def is_attributor(given: Any) -> bool:  # noqa: ANN401
+    """Tell attributors of Zennit."""
+    return hasattr(given, "composite") and hasattr(given, "model")
+
+
+def is_composite(given: Any) -> bool:  # noqa: ANN401
+    """Tell Zennit's composites, class or object."""
+    return hasattr(given, "context") and hasattr(given, "register")
+
+
 def _plan(name: str, given: Any, has_data: bool) -> Plan:  # noqa: ANN401
     if isinstance(given, str):
         check_known("method", given, READY)
@@ -96,7 +133,7 @@ def _plan(name: str, given: Any, has_data: bool) -> Plan:  # noqa: ANN401
                 f"{given!r} is fitted to images, best to others than those explained; give data=…"
             )
         return Plan(name, given, given)
-    if _is_bound(given) or _is_composite(given):
+    if _is_bound(given) or is_composite(given):
         return Plan(name, given, _identity(given))
     if not callable(given):
         raise InputError(
@@ -111,12 +148,7 @@ def _is_bound(given: Any) -> bool:  # noqa: ANN401
     """Tell objects that explain one model: attributions of Captum, attributors of Zennit."""
     if isinstance(given, type | str):
         return False
-    return hasattr(given, "attribute") or (hasattr(given, "composite") and hasattr(given, "model"))
-
-
-def _is_composite(given: Any) -> bool:  # noqa: ANN401
-    """Tell Zennit's composites, class or object."""
-    return hasattr(given, "context") and hasattr(given, "register")
+    return hasattr(given, "attribute") or is_attributor(given)
 
 
 def _positional(name: str, given: Callable[..., Any]) -> int:
@@ -145,7 +177,7 @@ def _made(given: Any, setup: Setup) -> Any:  # noqa: ANN401
         return ready.make(setup)
     if _is_bound(given):
         return given
-    if _is_composite(given):
+    if is_composite(given):
         return given() if isinstance(given, type) else given
     if _positional("", given) == 2:
         return given
@@ -156,14 +188,15 @@ def _made(given: Any, setup: Setup) -> Any:  # noqa: ANN401
 
 def _explain(method: Any, setup: Setup) -> tuple[Explain, Any]:  # noqa: ANN401
     """Return a function from images and classes to maps, and the attribution behind it."""
-    is_white = isinstance(method, GradientAttribution | LayerAttribution)
-    if is_white and isinstance(method.forward_func, BlackBox):
+    inner = without_settings(method)
+    is_white = isinstance(inner, GradientAttribution | LayerAttribution)
+    if is_white and isinstance(inner.forward_func, BlackBox):
         raise NotApplicableError(_NEEDS_GRADIENTS)
     if hasattr(method, "attribute"):
-        return lambda images, targets: method.attribute(images, target=targets), method
-    if hasattr(method, "composite") and hasattr(method, "model"):
+        return lambda images, targets: method.attribute(images, target=targets), inner
+    if is_attributor(method):
         return lambda images, targets: _by_attributor(method, images, targets), method
-    if _is_composite(method):
+    if is_composite(method):
         model = setup.model
         if model is None:
             raise NotApplicableError(_NEEDS_GRADIENTS)
@@ -220,6 +253,12 @@ def _boxes(attribution: Any, setup: Setup) -> tuple[BlackBox, ...]:  # noqa: ANN
 
 def _identity(given: Any) -> str:  # noqa: ANN401
     """Name what was given: its kind, and the weights of a network that it brings along."""
+    if isinstance(given, Configured):
+        settings = {
+            key: each if isinstance(each, str | int | float | tuple) else type(each).__name__
+            for key, each in given.settings.items()
+        }
+        return f"{_identity(given.attribution)} {settings}"
     kind = given if hasattr(given, "__qualname__") else type(given)
     name = f"{kind.__module__}.{kind.__qualname__}"
     student = getattr(given, "student", None)

@@ -30,7 +30,8 @@ class Failure:
         metric: Which metric; ``None`` if there is no map to judge.
         image: Which image, from 0; ``None`` for all of them.
         reason: What was raised, or why it makes no sense.
-        is_applicable: False if it could never work for this model, so that nothing went wrong.
+        is_applicable: False if it could never work for this model, or for an image with an empty
+            mask, so that nothing went wrong.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Comparison:
         failures: Why numbers are missing.
         notes: Warnings that were raised on the way, each once, with the method.
         settings: What was run.
+        names: Of the images, as they were given; empty if they are only numbered.
 
     Example:
         >>> comparison = Comparison(
@@ -73,6 +75,7 @@ class Comparison:
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
@@ -132,7 +135,11 @@ class Comparison:
         return markdown(self, reference)
 
     def to_csv(self, path: str | Path) -> None:
-        """Write a row for each method, metric and image; a missing number is empty."""
+        """Write a row for each method, metric and image; a missing number is empty.
+
+        Where the images have names, a column tells them. Text that a spreadsheet would take for a
+        formula, such as a method ``-x``, gets a ``'`` in front.
+        """
         from captum_blackbox.compare.tables import write_csv
 
         write_csv(self, path)

@@ -19,8 +19,13 @@ from captum_blackbox.compare.metric import Metric
 from captum_blackbox.compare.progress import Progress
 from captum_blackbox.compare.result import Failure
 from captum_blackbox.compare.setup import Setup
-from captum_blackbox.errors import InputError, QueryBudgetError
+from captum_blackbox.errors import BatchMessage, InputError, QueryBudgetError
 from captum_blackbox.student.distillation.random_state import number_from, seed_everything
+
+_NO_MASK = (
+    "its mask is empty, so that nothing says where a map should point; give the image a mask that "
+    "is not 0 where the truth lies, or leave it out"
+)
 
 
 class Run:
@@ -54,11 +59,11 @@ class Run:
         self._seeds = content_seeds(context.images, context.seed)
 
     def judge(self, row: int, plan: Plan) -> None:
-        """Run the method with number ``row`` on all batches that are not done."""
-        left = [batch for batch in range(len(self._batches)) if not self._progress.done[row, batch]]
-        images = sum(len(self._batches[batch]) for batch in left)
+        """Run the method with number ``row`` on all images that are not done."""
+        batches = [self._progress.left(row, batch) for batch in self._batches]
+        left = [batch for batch in batches if batch]
         self._bar.set_postfix_str(plan.name, refresh=False)
-        self._bar.update(sum(map(len, self._batches)) - images)
+        self._bar.update(sum(map(len, self._batches)) - sum(map(len, left)))
         if not left:
             return
         with self._noting(plan.name):
@@ -66,9 +71,9 @@ class Run:
         for batch in left:
             if job is not None:
                 with self._noting(plan.name):
-                    job.run(self._batches[batch])
+                    job.run(batch)
             self._progress.finish(row, batch)
-            self._bar.update(len(self._batches[batch]))
+            self._bar.update(len(batch))
 
     def _made(self, row: int, plan: Plan) -> "_Job | None":
         seed_everything(self._device, number_from(self._context.seed))
@@ -92,7 +97,7 @@ class Run:
             with captum_notices_ignored():
                 yield
         for each in caught:
-            self._progress.note(method, str(each.message))
+            self._progress.note(method, _text(each.message, "some image"))
 
 
 class _Job:
@@ -120,12 +125,16 @@ class _Job:
         self._metric_draws = [bool(getattr(metric, "draws", False)) for metric in metrics]
 
     def run(self, rows: list[int]) -> None:
-        """Explain some images, and judge the maps of those that could be."""
+        """Explain some images, and judge the maps of those that could be, where no number is."""
         maps = self._explained(rows)
-        if not maps:
-            return
         for column, metric in enumerate(self._metrics):
-            self._judge(column, metric, maps)
+            missing = {
+                image: each
+                for image, each in maps.items()
+                if not self._progress.has_value(self._row, column, image)
+            }
+            if missing:
+                self._judge(column, metric, missing)
 
     def _explained(self, rows: list[int]) -> dict[int, Tensor]:
         """Return image → map, ``(1, channels, H, W)``."""
@@ -189,12 +198,21 @@ class _Job:
         for some, values in outcome.kept:
             self._progress.set_values(self._row, column, some, values)
             for image in torch.as_tensor(some)[~values.cpu().isfinite()].tolist():
-                self._fail(metric.name, image, InputError("the metric gave no finite number"))
+                unknown = InputError("the metric gave no finite number")
+                self._fail_metric(metric, image, unknown)
         for image, raised in outcome.errors.items():
-            self._fail(metric.name, image, raised)
+            self._fail_metric(metric, image, raised)
 
     def _fail(self, metric: str | None, image: int, error: Exception) -> None:
         self._progress.fail(Failure(self._method.name, metric, image, _reason(error)))
+
+    def _fail_metric(self, metric: Metric, image: int, error: Exception) -> None:
+        masks = self._context.masks
+        if metric.needs_masks and masks is not None and not bool(masks[image].any()):
+            name = self._method.name
+            self._progress.fail(Failure(name, metric.name, image, _NO_MASK, is_applicable=False))
+            return
+        self._fail(metric.name, image, error)
 
     def _fail_all(self, metric: str | None, error: Exception) -> None:
         self._progress.fail(
@@ -212,6 +230,12 @@ def _numbers(found: object, metric: str, images: int) -> Tensor:
 
 def _reason(error: Exception) -> str:
     """Return one line that says what was raised."""
-    text = " ".join(str(error).split())
+    text = " ".join(_text(error, "the image").split())
     ours = type(error).__module__.startswith("captum_blackbox")
     return text if ours and text else f"{type(error).__name__}: {text}"
+
+
+def _text(said: Exception | str, image: str) -> str:
+    """Return what was said, without the number that an image has in its batch."""
+    text = said if isinstance(said, str) else next(iter(said.args), "")
+    return text.naming(image) if isinstance(text, BatchMessage) else str(said)

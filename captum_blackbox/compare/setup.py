@@ -28,6 +28,11 @@ class Setup:
     data: Any
     seed: int
 
+    @property
+    def network(self) -> nn.Module | None:
+        """The network whose answers count, also where it stands in a black box."""
+        return self.box.fn if isinstance(self.box.fn, nn.Module) else None
+
     def for_model(self, model: nn.Module) -> "Setup":
         """Return the same for another model."""
         box = BlackBox(model, output=self.box.output, batch_size=self.box.batch_size)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from captum_blackbox.compare.context import Context
 from captum_blackbox.compare.method import Method
+from captum_blackbox.compare.spread import value_range
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,12 @@ class SensitivityMax:
 
     Args:
         samples: Random neighbours of each image.
-        radius: Largest change of a number in the image.
+        radius: Largest change of a value, as a share of the range of values in the image.
 
     References:
         Yeh et al., "On the (in)fidelity and sensitivity of explanations", NeurIPS 2019, def. 3.1.
+        Captum's ``perturb_radius`` is absolute: for images in [0, 1] that use the whole range it is
+        the same.
     """
 
     samples: int = 10
@@ -36,14 +39,18 @@ class SensitivityMax:
         """Return the sensitivity of each map, ``(N,)``."""
 
         def explain(inputs: tuple[Tensor, ...], target: Tensor) -> tuple[Tensor, ...]:
-            # Captum's noise is float32, and lengths want no less.
+            # The noise is float32, and lengths want no less.
             found = method(inputs[0].to(context.images), target)
             return (found.to(torch.promote_types(found.dtype, torch.float32)),)
+
+        def change(inputs: Tensor) -> tuple[Tensor, ...]:
+            noise = torch.empty_like(inputs, dtype=torch.float32).uniform_(-1, 1)
+            return (inputs + self.radius * value_range(inputs) * noise,)
 
         found: Tensor = sensitivity_max(
             explain,
             context.images,
-            perturb_radius=self.radius,
+            change,
             n_perturb_samples=self.samples,
             target=context.targets,
         )

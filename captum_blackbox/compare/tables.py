@@ -1,14 +1,14 @@
 """A comparison as Markdown, CSV and JSON."""
 
-import csv
+import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from captum_blackbox.artifacts import replaced_on_success
+from captum_blackbox.artifacts import replaced_on_success, write_table
 from captum_blackbox.compare.ranks import Estimate
 from captum_blackbox.compare.result import Comparison, Failure
 from captum_blackbox.report.comparison import FEW_IMAGES
@@ -31,17 +31,10 @@ def markdown(comparison: Comparison, reference: str | None = None) -> str:
 
 
 def write_csv(comparison: Comparison, path: str | Path) -> None:
-    """Write a row for each method, metric and image."""
-    with replaced_on_success(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", "metric", "image", "target", "value"])
-        for method in comparison.methods:
-            for metric in comparison.metrics:
-                values = comparison.scores(method, metric).tolist()
-                targets = comparison.targets.tolist()
-                for image, (target, value) in enumerate(zip(targets, values, strict=True)):
-                    shown = value if math.isfinite(value) else ""
-                    writer.writerow([method, metric, image, target, shown])
+    """Write a row for each method, metric and image, with its name where it has one."""
+    name = ["name"] if comparison.names else []
+    columns = ["method", "metric", "image", *name, "target", "value"]
+    write_table(path, [columns, *_numbers(comparison)])
 
 
 def write_json(comparison: Comparison, path: str | Path) -> None:
@@ -57,6 +50,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
             name: {"higher_is_better": higher} for name, higher in comparison.metrics.items()
         },
         "images": comparison.images,
+        "names": list(comparison.names),
         "targets": comparison.targets.tolist(),
         "methods": {name: _method(comparison, name) for name in comparison.methods},
         "failures": [asdict(failure) for failure in comparison.failures],
@@ -79,6 +73,16 @@ def _method(comparison: Comparison, name: str) -> dict[str, Any]:
             for metric in comparison.metrics
         },
     }
+
+
+def _numbers(comparison: Comparison) -> Iterator[list[object]]:
+    targets = comparison.targets.tolist()
+    for method, metric in itertools.product(comparison.methods, comparison.metrics):
+        values = comparison.scores(method, metric).tolist()
+        for image, (target, value) in enumerate(zip(targets, values, strict=True)):
+            name = comparison.names[image : image + 1]
+            shown = value if math.isfinite(value) else ""
+            yield [method, metric, image, *name, target, shown]
 
 
 def _without_nan(value: Any) -> Any:  # noqa: ANN401 - any JSON
@@ -153,17 +157,18 @@ def _failures(comparison: Comparison) -> str:
     if not groups:
         return ""
     rows = [
-        [method, metric, _images(images), reason]
+        [method, metric, _images(images, comparison.names), reason]
         for (method, metric, reason), images in groups.items()
     ]
     return f"Without a number.\n\n{_table(['method', 'metric', 'images', 'why'], rows)}"
 
 
-def _images(images: Sequence[int | None]) -> str:
+def _images(images: Sequence[int | None], names: Sequence[str]) -> str:
     """Name a few images, and say how many more there are."""
-    if None in images:
+    rows = [image for image in images if image is not None]
+    if len(rows) < len(images):
         return "all"
-    named = ", ".join(map(str, images[:_MOST_IMAGES]))
+    named = ", ".join(names[row] if names else str(row) for row in rows[:_MOST_IMAGES])
     more = len(images) - _MOST_IMAGES
     return f"{named} and {more} more" if more > 0 else named
 

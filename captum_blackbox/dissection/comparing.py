@@ -1,7 +1,6 @@
 """Dissections side by side: layers, networks, checkpoints, quantiles, rotations."""
 
 import copy
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_blackbox.artifacts import replaced_on_success
+from captum_blackbox.artifacts import write_table
 from captum_blackbox.concepts.concepts import Concepts
 from captum_blackbox.dissection.layer_dissector import LayerDissector
 from captum_blackbox.dissection.result import Dissection
@@ -63,13 +62,7 @@ class DissectionComparison:
     def to_csv(self, path: str | Path) -> None:
         """Write the table."""
         rows = self.table()
-        with (
-            replaced_on_success(path) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_table(path, [list(rows[0]), *(row.values() for row in rows)])
 
     def __str__(self) -> str:
         """Return the table as Markdown."""

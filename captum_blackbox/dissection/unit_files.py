@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from captum_blackbox.artifacts import replaced_on_success
+from captum_blackbox.artifacts import text_of_cell, write_table
 from captum_blackbox.dissection.units import Score, Unit
 from captum_blackbox.errors import DataError
 
@@ -21,7 +21,8 @@ def write_units(path: str | Path, units: Iterable[Unit], categories: Sequence[st
 
     The columns are ``unit, category, label, score`` and, for each category,
     ``<category>-label``, ``-truth``, ``-activation``, ``-intersect`` (pixels) and ``-iou``.
-    Activations end in ``.0``, as published.
+    Activations end in ``.0``, as published. A name that a spreadsheet would take for a formula,
+    such as ``-x``, gets a ``'`` in front, which :func:`read_units` takes away.
 
     Args:
         path: The file; its folder is made where it is missing.
@@ -43,13 +44,8 @@ def write_units(path: str | Path, units: Iterable[Unit], categories: Sequence[st
     """
     names = [f"{category}-{column}" for category in categories for column in _OF_A_CATEGORY]
     best_first = sorted(units, key=lambda each: (-each.iou, each.unit))
-    with (
-        replaced_on_success(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow([*_FIRST, *names])
-        writer.writerows(_row(unit, categories) for unit in best_first)
+    rows = (_row(unit, categories) for unit in best_first)
+    write_table(path, [[*_FIRST, *names], *rows])
 
 
 def read_units(path: str | Path) -> list[Unit]:
@@ -142,7 +138,7 @@ def _rows(path: str | Path) -> list[list[str]]:
     try:
         # Spreadsheets put a mark before the first column's name, which utf-8-sig takes away.
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.reader(file))
+            return [[text_of_cell(cell) for cell in row] for row in csv.reader(file)]
     except (OSError, UnicodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"cannot read units from {str(path)!r}: {reason}") from error

@@ -1,6 +1,5 @@
 """Signal quality by estimator, layer and unit, and tables of it."""
 
-import csv
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captum_blackbox.artifacts import replaced_on_success
+from captum_blackbox.artifacts import replaced_on_success, write_table
 
 
 class QualityRow(NamedTuple):
@@ -82,10 +81,8 @@ class SignalQuality(Mapping[str, Mapping[str, Tensor]]):
         Raises:
             ArtifactError: The file cannot be written.
         """
-        with replaced_on_success(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(QualityRow._fields)
-            writer.writerows([_known(value) for value in row] for row in self.table())
+        rows = ([_known(value) for value in row] for row in self.table())
+        write_table(path, [QualityRow._fields, *rows])
 
     def to_json(self, path: str | Path) -> None:
         """Write ``{"rho": {estimator: {layer: [by unit]}}, "table": [rows]}``; NaN becomes null.

@@ -1,11 +1,16 @@
 """The command ``compare``: tables and files, masks, and what a user gets wrong."""
 
+import csv
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 from commands import Command
 from PIL import Image
+
+from captum_blackbox.cli.audit_options import ComparedMethods
+from captum_blackbox.compare import READY
 
 compare = Command("compare")
 NETWORK = """
@@ -52,11 +57,32 @@ def test_tables_and_files(place):
         Image.open(out / name).load()
 
 
+def test_its_help_is_its_own():
+    assert "The audit" not in compare.done("--help").stdout
+
+
+def test_its_help_names_every_method():
+    _, option = get_args(ComparedMethods)
+    assert [name for name in READY if f"`{name}`" not in option.help] == []
+
+
 def test_masks_are_read_as_the_images_are(place):
     compare.done(*PREPARED, *METHODS, "--metrics", "relevance_rank", "--masks", "masks")
     found = json.loads((place / "out" / "comparison.json").read_text())
     values = found["methods"]["random"]["metrics"]["relevance_rank"]["values"]
     assert all(0 <= value <= 1 for value in values)
+
+
+def test_images_are_named_by_their_files(place):
+    Image.new("L", (8, 8)).save(place / "masks" / "1.png")
+    said = compare.done(*PREPARED, *METHODS, "--metrics", "pointing_game", "--masks", "masks")
+    reason = "not applicable: its mask is empty, so that nothing says where a map should point"
+    assert f"| random | pointing_game | 1.png | {reason}" in said.stdout
+    found = json.loads((place / "out" / "comparison.json").read_text())
+    assert found["names"] == ["0.png", "1.png", "2.png"]
+    with (place / "out" / "comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows[:3]] == ["0.png", "1.png", "2.png"]
 
 
 def test_the_demo_has_masks_of_its_own(place):
@@ -108,5 +134,7 @@ def test_a_second_run_asks_nothing_again(place):
     first = compare.done(*PREPARED, *METHODS, "--metrics", "deletion").stdout
     again = compare.done(*PREPARED, *METHODS, "--metrics", "deletion").stdout
     assert first == again  # seconds included: they are kept
+    wanted = "--metrics", "deletion", "--batch-size", "1"
+    assert compare.done(*PREPARED, *METHODS, *wanted).stdout == first
     other = compare.done(*PREPARED, *METHODS, "--metrics", "deletion", "--seed", "3").stdout
     assert other != first

@@ -44,15 +44,50 @@ def test_masks():
         "expected masks (3, 8, 8) or (3, 1, 8, 8), one at the size of each image, got shape "
         "(3, 4, 4)"
     )
-    assert "every mask is empty" in refused(InputError, masks=torch.zeros(3, 8, 8))
+    assert refused(InputError, masks=torch.zeros(3, 8, 8)) == (
+        "every mask is empty, so no map can point at anything; give masks that are not 0 where the "
+        "truth lies, or leave out masks and the metrics that need them"
+    )
 
 
-def test_an_empty_mask_leaves_one_number_out():
+def raising(context, method, maps):
+    if not context.masks.flatten(1).any(1).all():
+        raise ZeroDivisionError
+    return maps.mean((1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "pointing_game",
+        "relevance_mass",
+        "relevance_rank",
+        FunctionMetric("mine", raising, higher_is_better=True, needs_masks=True),
+    ],
+)
+def test_an_empty_mask_leaves_one_number_out_and_says_of_which_image(metric):
     masks = torch.ones(3, 8, 8)
-    masks[1] = 0
-    found = quietly(network(), images(), ["random"], ["relevance_mass"], masks=masks)
-    assert found.scores("random", "relevance_mass").isfinite().tolist() == [True, False, True]
-    assert [(each.metric, each.image) for each in found.failures] == [("relevance_mass", 1)]
+    masks[1, 2:5] = 0
+    masks[2] = 0
+    found = quietly(
+        network(), images(), ["random"], [metric, "deletion"], masks=masks, batch_size=1,
+        names=["cat.png", "dog.png", "emu.png"],
+    )  # fmt: skip
+    assert found.values[0, 0].isfinite().tolist() == [True, True, False]
+    assert bool(found.values[0, 1].isfinite().all())
+    (failure,) = found.failures
+    assert failure.image == 2 and not failure.is_applicable
+    assert failure.reason.startswith("its mask is empty, so that nothing says where a map should ")
+    assert "| emu.png | not applicable: its mask is empty, so that" in found.to_markdown()
+    assert found.notes == ()  # of which the number of an image would be that in its batch
+
+
+def test_names():
+    assert refused(InputError, names=["a", "b"]) == (
+        "names is a list of 3 texts, one for each image, got '2 of str'"
+    )
+    assert refused(InputError, names="abc").endswith("got 'abc'")
+    assert refused(InputError, names=["a", 1, "b"]).endswith("got '3 of int'")
 
 
 def test_methods():

@@ -11,6 +11,7 @@ from torch import nn
 from captum_blackbox import BlackBox
 from captum_blackbox.compare import FunctionMetric
 from captum_blackbox.errors import BlackBoxError, QueryBudgetError
+from captum_blackbox.shapes import check_maps
 
 BAD = 1  # the image that things fail on
 
@@ -176,3 +177,33 @@ def test_warnings_become_notes():
         "zero: some maps are 0 everywhere; what metrics make of them is the order of pixels",
     )
     assert "careful with 2" in found.to_markdown()
+
+
+def test_notes_and_reasons_do_not_number_images_by_their_place_in_a_batch():
+    """Image 2 is the first of its batch, and would be image 0 there."""
+    flat = images(4)
+    flat[2:] = 0.5
+
+    def pointing(x, y):
+        maps = x.clone()
+        check_maps(maps * (x != 0.5), "it says nothing")
+        return maps
+
+    found = quietly(
+        network(), flat, {"it": pointing}, ["pointing_game", "relevance_mass"], batch_size=2,
+        masks=torch.ones(4, 8, 8),
+    )  # fmt: skip
+    assert found.values[0, 0].tolist() == [1, 1, 0, 0]
+    assert found.notes == (
+        "it: the map of some image is 0 everywhere: it says nothing",
+        "it: the map of some image is the same everywhere and points nowhere; it counts as 0",
+    )
+
+    def broken(x, y):
+        check_maps(torch.where(x == 0.5, torch.nan, x), "")
+        return x
+
+    found = quietly(network(), flat, {"it": broken}, ["deletion"], batch_size=2)
+    assert [each.image for each in found.failures] == [2, 3]
+    (reason,) = {each.reason for each in found.failures}
+    assert reason.startswith("the map of the image is not finite in torch.float32; look for NaN")

@@ -17,8 +17,9 @@ from torch import nn
 from zennit.attribution import Gradient
 from zennit.composites import EpsilonPlusFlat
 
-from captum_blackbox import RISE, BlackBox, LayerSumGradCAM
-from captum_blackbox.compare import READY, Method
+from captum_blackbox import RISE, BlackBox, LayerSumGradCAM, PatternAttribution, Patterns
+from captum_blackbox.compare import READY, Configured, Method
+from captum_blackbox.compare.method_kinds import planned
 
 pytestmark = pytest.mark.filterwarnings("ignore:Input Tensor", "ignore:Setting")
 
@@ -47,6 +48,26 @@ def test_classes_of_captum_as_class_object_and_function(model, kind):
     assert_same_maps(model, kind(model), expected)
     assert_same_maps(model, lambda model: kind(model), expected)
     assert_same_maps(model, lambda x, y: kind(model).attribute(x, target=y), expected)
+
+
+def test_settings_go_along_with_an_attribution(model):
+    seven, eight = (Configured(IntegratedGradients(model), {"n_steps": n}) for n in (7, 8))
+    expected = IntegratedGradients(model).attribute(images(), target=TARGETS, n_steps=7)
+    assert_same_maps(model, seven, expected)
+    plans = planned({"a": seven, "b": eight}, has_data=False)
+    assert plans[0].identity != plans[1].identity
+    box = BlackBox(lambda x: model(x).detach(), output="logits")
+    closed = quietly(box, images(), {"closed": Configured(Saliency(box)), "r": "random"})
+    assert [each.reason for each in closed.failures] == [
+        "needs gradients, and this model can only be called"
+    ]
+
+
+def test_a_method_brings_its_costs_along(model):
+    other = network(seed=3).eval()
+    method = Method("inner", lambda x, y: other(x)[:, :1, None, None] * x, networks=(other,))
+    found = quietly(model, images(), {"outer": method})
+    assert found.methods == ("outer",) and found.cost("outer").forward == 3
 
 
 def test_layer_maps_are_enlarged(model):
@@ -90,7 +111,7 @@ def test_every_ready_method_explains_and_leaves_the_model_alone():
     for name, each in maps.items():
         assert each.shape[0] == 3 and each.shape[2:] == (8, 8), name
         assert bool(each.any()), name
-    different = {tuple(each.double().mean(1).flatten()[:40].tolist()) for each in maps.values()}
+    different = {tuple(each.double().mean(1).flatten().tolist()) for each in maps.values()}
     assert len(different) == len(READY)
 
 
@@ -122,6 +143,18 @@ def test_ready_methods_are_those_of_captum():
     torch.testing.assert_close(
         ready["deeplift"], DeepLift(model).attribute(images(), target=TARGETS).detach()
     )
+
+
+@pytest.mark.filterwarnings("ignore:.*patterns that are huge")
+def test_patterns_are_fitted_as_published_and_centred():
+    model, data = network(5).eval(), images(16, seed=5) - 0.5
+    names = {"pattern_attribution": False, "pattern_attribution_centred": True}
+    ready, _ = maps_of(model, images(), list(names), target=TARGETS, data=data)
+    for name, is_centred in names.items():
+        patterns = Patterns.fit(model, data, regime_centering=is_centred, show_progress=False)
+        expected = PatternAttribution(model, patterns).attribute(images(), TARGETS)
+        torch.testing.assert_close(ready[name], expected)
+    assert not torch.allclose(*ready.values())
 
 
 def test_the_layer_of_grad_cam_is_the_convolution_that_runs_last():

@@ -149,9 +149,30 @@ def test_sensitivity_max_against_its_definition():
     neighbours = [each for each in seen if len(each) == 5]
     assert len(neighbours) == 3
     for i, (image, near) in enumerate(zip(images(), neighbours, strict=True)):
-        assert 0.09 < float((near - image).abs().max()) <= 0.1001
+        moved = (near - image).abs().max() / (image.max() - image.min())
+        assert 0.09 < float(moved) <= 0.1001
         changes = [(each**2 - image**2).norm() / (image**2).norm() for each in near]
         torch.testing.assert_close(float(found[i]), float(max(changes)), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("metric", ["sensitivity_max", "infidelity"])
+def test_noise_means_the_same_for_images_of_another_range(metric):
+    mean, std = 0.45, 0.22
+
+    def judged(given, model):
+        method = {"it": lambda x, y: MODEL(model(x)).sum(1)[:, None, None, None] * model(x)}
+        found = quietly(nn.Sequential(model, MODEL), given, method, [metric], target=0)
+        assert found.failures == ()
+        return found.values.mean()
+
+    class Undone(nn.Module):
+        def forward(self, x):
+            return x * std + mean
+
+    plain = judged(images(), nn.Identity())
+    normalised = judged((images() - mean) / std, Undone())
+    # The noise is drawn by the content of an image, so that it is not the same here.
+    torch.testing.assert_close(normalised, plain, rtol=0.2, atol=0)
 
 
 def test_a_map_that_never_changes_is_the_most_stable():

@@ -99,6 +99,60 @@ def test_csv(tmp_path):
     assert len(found) == 1 + 3 * 2 * 2
 
 
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_csv_has_no_formula_and_keeps_its_numbers(tmp_path):
+    found = replace(
+        FOUND,
+        methods=("=1+1", "-x", "@me"),
+        metrics={"+a": False, "insertion": True},
+        names=("=cmd|' /C calc'!A0", "-0.5"),
+        values=-FOUND.values,
+    )
+    found.to_csv(tmp_path / "table.csv")
+    rows = rows_of(tmp_path / "table.csv")
+    assert rows[:3] == [
+        ["method", "metric", "image", "name", "target", "value"],
+        ["'=1+1", "'+a", "0", "'=cmd|' /C calc'!A0", "3", "-0.25"],
+        ["'=1+1", "'+a", "1", "'-0.5", "4", "-0.75"],
+    ]
+    assert {row[0] for row in rows[1:]} == {"'=1+1", "'-x", "'@me"}
+
+
+def test_images_have_names_where_they_were_given(tmp_path):
+    found = quietly(
+        network(), images(), {"fails": fails_on_the_second, "fine": "random"}, ["deletion"],
+        names=["cat.png", "dog|.png", "emu.png"], resume=tmp_path / "kept",
+    )  # fmt: skip
+    assert found.names == ("cat.png", "dog|.png", "emu.png")
+    assert "| fails | the map | dog\\|.png | ValueError: not this |" in found.to_markdown()
+    assert found.failures[0].image == 1
+    found.to_csv(tmp_path / "table.csv")
+    assert [row[2:4] for row in rows_of(tmp_path / "table.csv")[1:3]] == [
+        ["0", "cat.png"],
+        ["1", "dog|.png"],
+    ]
+    assert found.to_dict()["names"] == ["cat.png", "dog|.png", "emu.png"]
+    assert Comparison.load(tmp_path / "kept").names == found.names
+
+
+def fails_on_the_second(x, target):
+    if any(torch.equal(each, images()[1]) for each in x):
+        raise ValueError("not this")
+    return x
+
+
+def test_names_may_come_later_and_are_kept(tmp_path):
+    given = network(), images(), ["random"], ["deletion"]
+    assert quietly(*given, resume=tmp_path / "a").names == ()
+    assert quietly(*given, resume=tmp_path / "a", names=["a", "b", "c"]).names == ("a", "b", "c")
+    assert quietly(*given, resume=tmp_path / "a", names=list("xyz")).names == ("x", "y", "z")
+    assert quietly(*given, resume=tmp_path / "a").names == ("x", "y", "z")
+
+
 def test_json_is_strict_and_says_everything(tmp_path):
     FOUND.to_json(tmp_path / "table.json")
 

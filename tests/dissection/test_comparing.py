@@ -178,6 +178,12 @@ def test_the_csv_reads_back(tmp_path):
         comparison.to_csv(tmp_path / "a.csv" / "below")
 
 
+def test_the_csv_has_no_formula(tmp_path):
+    result = dissection().dissect(CONCEPTS, **QUIET)
+    DissectionComparison("network", {"=1+1": result}).to_csv(tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith("'=1+1,")
+
+
 def test_the_markdown_reads_back():
     comparison = awkward()
     first, second, *lines = str(comparison).split("\n")

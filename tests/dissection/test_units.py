@@ -160,6 +160,16 @@ def test_what_is_written_is_read_back(tmp_path_factory, units):
     assert scores == sorted(scores, reverse=True)
 
 
+def test_names_are_no_formulas_and_read_back(tmp_path):
+    path = tmp_path / "units.csv"
+    units = [Unit(0, "-part", {"-part": Score("=1+1", 60, 40, 20), "part": Score("'@", 9, 9, 0)})]
+    write_units(path, units, ["-part", "part"])
+    header, row = cells(path)
+    assert header[4:6] == ["'-part-label", "'-part-truth"] and header[9] == "part-label"
+    assert row[:5] == ["1", "'-part", "'=1+1", "0.25", "'=1+1"] and row[9] == "''@"
+    assert read_units(path) == units
+
+
 def test_columns_are_found_by_name_and_others_left_alone(tmp_path):
     path = tmp_path / "units.csv"
     write_units(path, TABLE, ["object", "part", "color"])

@@ -331,6 +331,12 @@ def test_the_files_say_the_same(by_hand, tmp_path):
     assert found["table"][3]["mean"] is None
 
 
+def test_the_csv_has_no_formula(tmp_path):
+    quality = SignalQuality({"=1+1": {"a": torch.tensor([-0.5])}})
+    quality.to_csv(tmp_path / "rho.csv")
+    assert (tmp_path / "rho.csv").read_text().splitlines()[1].startswith("'=1+1,a,-0.5,")
+
+
 def test_a_device_judges_as_the_cpu_does(device, fitted, loaders, quality):
     model = network().to(device)
     found = signal_quality(model, fitted, **loaders, show_progress=False)
