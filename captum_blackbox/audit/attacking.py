@@ -1,17 +1,20 @@
 """How far an invisible change moves each explanation while the prediction stays."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from captum_blackbox.audit.methods import METHODS, RANDOM
+from captum_blackbox.audit.methods import RANDOM, AuditMethod
 from captum_blackbox.audit.shaking import shaken
 from captum_blackbox.audit.workplace import Workplace
+from captum_blackbox.compare.attributions import Configured, without_settings
 from captum_blackbox.compare.context import NotApplicableError
-from captum_blackbox.errors import QueryBudgetError
+from captum_blackbox.compare.method_kinds import is_attributor, is_composite
+from captum_blackbox.errors import ArtifactError, QueryBudgetError, VictimError
 from captum_blackbox.fragility import InterpretationAttack, normalised
 from captum_blackbox.fragility.curves import fragility_curves
 from captum_blackbox.fragility.curves_result import FragilityCurves
@@ -66,13 +69,13 @@ class Fragility:
         """The modes that aim at something."""
         return [mode for mode in self.modes if mode != RANDOM_MODE] or list(self.modes)
 
-    def together(self) -> FragilityCurves | None:
+    def together(self, methods: Mapping[str, AuditMethod]) -> FragilityCurves | None:
         """Return the numbers of all methods as one; ``None`` if none was attacked."""
         if not self.curves:
             return None
         first = next(iter(self.curves.values()))
         return FragilityCurves(
-            tuple(METHODS[name].name for name in self.curves),
+            tuple(methods[name].name for name in self.curves),
             first.modes,
             first.radii,
             torch.cat([each.values for each in self.curves.values()]),
@@ -95,45 +98,93 @@ class Fragility:
         return torch.where(known.isinf(), torch.nan, known)
 
 
-def attacked(place: Workplace, methods: Sequence[str]) -> Fragility:
-    """Attack every explanation that has a derivative; what is kept is not done again."""
+def attacked(place: Workplace, methods: Mapping[str, AuditMethod]) -> Fragility:
+    """Attack every explanation that has a derivative; what is kept is not done again.
+
+    Raises:
+        ArtifactError: What is kept of an attack is of another explanation, or cannot be kept.
+        QueryBudgetError: The budget of the black box is used up.
+    """
     curves: dict[str, FragilityCurves] = {}
     pictures: dict[str, AttackedImage] = {}
     reasons: dict[str, str] = {}
     signs: dict[str, Mapping[float, Tensor]] = {}
-    for name in methods:
-        method = METHODS[name]
+    for name, method in methods.items():
         if name == RANDOM:
             reasons[name] = "it does not look at the image"
             continue
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # those of making it were told before
-                made = method.make(place)
-                if not method.is_attacked:
-                    reasons[name] = NOT_FOLLOWED
-                    signs[name] = shaken(place, name, made)
-                    continue
-                attack = InterpretationAttack.normalized(
-                    made.attribution,
-                    mean=place.images.mean,
-                    std=place.images.std,
-                    attribute_kwargs=dict(made.settings),
-                )
-                curves[name] = _curves(place, name, attack)
-                pictures[name] = _picture(place, name, attack)
-        except QueryBudgetError:
+                try:
+                    attack = attack_on(place, method)
+                    curves[name] = _curves(place, name, method, attack)
+                    pictures[name] = _picture(place, method, attack)
+                    if set(place.budget.modes) == {RANDOM_MODE}:
+                        reasons[name] = "the budget asks for random signs only"
+                except VictimError as error:
+                    curves.pop(name, None)
+                    reasons[name] = _reason(error)
+                    signs[name] = shaken(place, method)
+        except (ArtifactError, QueryBudgetError):
             raise
         except NotApplicableError as error:
             reasons[name] = f"it {error}"
         except Exception as error:  # one method must not end an audit
             curves.pop(name, None)
-            reasons[name] = " ".join(str(error).split()) or type(error).__name__
+            reasons[name] = _reason(error)
     budget = place.budget
     return Fragility(curves, pictures, reasons, signs, dict(budget.radii), budget.modes)
 
 
-def _curves(place: Workplace, name: str, attack: InterpretationAttack) -> FragilityCurves:
+def attack_on(place: Workplace, method: AuditMethod) -> InterpretationAttack:
+    """Return the attack on a method.
+
+    Raises:
+        VictimError: It has no derivative that an attack could follow.
+    """
+    made = method.make(place)
+    if not method.is_attacked:
+        raise VictimError(NOT_FOLLOWED)
+    settings = made.settings if isinstance(made, Configured) else {}
+    explanation, network = without_settings(made), place.model
+    if is_composite(explanation):
+        raise VictimError(
+            "a composite alone keeps no graph of its map; give Zennit's Gradient(model, composite, "
+            "create_graph=True)"
+        )
+    if not hasattr(explanation, "attribute") and not is_attributor(explanation):
+        if network is None:
+            raise VictimError(NOT_FOLLOWED)
+        explanation = _of_model(explanation, method.name)
+    elif isinstance(getattr(explanation, "forward_func", None), nn.Module):
+        network = None  # it is read off the attribution
+    return InterpretationAttack.normalized(
+        explanation,
+        model=network,
+        mean=place.images.mean,
+        std=place.images.std,
+        attribute_kwargs=dict(settings),
+    )
+
+
+def _of_model(explain: Callable[[Tensor, Tensor], Any], name: str) -> Callable[..., Any]:
+    """Return a function of images and classes as one of the model, images and classes."""
+
+    def explained(_model: nn.Module, images: Tensor, targets: Tensor) -> Any:  # noqa: ANN401
+        return explain(images, targets)
+
+    explained.__name__ = name
+    return explained
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _curves(
+    place: Workplace, name: str, method: AuditMethod, attack: InterpretationAttack
+) -> FragilityCurves:
     return fragility_curves(
         {name: attack},
         place.images.inputs[: place.budget.attacked],
@@ -142,15 +193,15 @@ def _curves(place: Workplace, name: str, attack: InterpretationAttack) -> Fragil
         step_num=place.budget.attack_steps,
         check_every=place.budget.check_every,
         batch_size=place.batch_size,
-        resume=place.kept.path(f"fragility-{name}"),
+        resume=place.kept.path(f"fragility-{method.stem}"),
         seed=place.seed,
         show_progress=place.show_progress,
     )
 
 
-def _picture(place: Workplace, name: str, attack: InterpretationAttack) -> AttackedImage:
+def _picture(place: Workplace, method: AuditMethod, attack: InterpretationAttack) -> AttackedImage:
     """Return the first image, attacked once more for its picture."""
-    stage, row = f"attacked-{name}", 0
+    stage, row = f"attacked-{method.stem}", 0
     kept = place.kept.read(stage)
     if kept is None:
         result = attack.run(

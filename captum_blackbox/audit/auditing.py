@@ -1,7 +1,7 @@
 """Ask how far each explanation of a model can be trusted, on the images at hand."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,24 +13,23 @@ from captum_blackbox.artifacts import fingerprint, versions
 from captum_blackbox.audit import concept_reasons
 from captum_blackbox.audit.answers import Answers, asked
 from captum_blackbox.audit.attacking import Fragility, attacked
-from captum_blackbox.audit.axioms import axioms_of
 from captum_blackbox.audit.budget import AuditBudget, budget_named
+from captum_blackbox.audit.choosing import Methods, chosen_methods
 from captum_blackbox.audit.concept_reasons import ConceptReasons
 from captum_blackbox.audit.evidence import evidence_of
 from captum_blackbox.audit.images import AuditImages
 from captum_blackbox.audit.judging import judged
 from captum_blackbox.audit.kept import Kept, digest_of
-from captum_blackbox.audit.methods import METHODS, chosen_methods, default_methods
+from captum_blackbox.audit.methods import AuditMethod, default_methods
 from captum_blackbox.audit.verdicts import Evidence, Verdict, in_order, verdict
 from captum_blackbox.audit.workplace import Workplace
 from captum_blackbox.black_box import BlackBox, OutputKind, as_black_box
 from captum_blackbox.compare import Comparison
+from captum_blackbox.compare.attributions import without_settings
 from captum_blackbox.concepts import Concepts
 from captum_blackbox.dissection import NetworkDissection
 from captum_blackbox.errors import CaptumBlackboxError, InputError
 from captum_blackbox.hooks import evaluating
-
-_FITTED = {"pattern-attribution": "pattern_attribution", "distilled": "distilled"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Audit:
 
     Attributes:
         place: The model, the images with an answer, and the folder of what is kept.
-        methods: Keys of ``METHODS``.
+        methods: Name → method.
         answers: What the model said; image without an answer → why.
         everything: All images that were given.
         comparison: Metrics by method and image.
@@ -52,7 +51,7 @@ class Audit:
     """
 
     place: Workplace
-    methods: tuple[str, ...]
+    methods: Mapping[str, AuditMethod]
     answers: Answers
     everything: AuditImages
     comparison: Comparison
@@ -71,7 +70,7 @@ class Audit:
     def __str__(self) -> str:
         """Say in a paragraph for each method what to believe."""
         return "\n\n".join(
-            f"{METHODS[name].name}: {each.grade.value}. {each.because} {each.believe}"
+            f"{self.methods[name].name}: {each.grade.value}. {each.because} {each.believe}"
             for name, each in ((name, self.verdicts[name]) for name in self.order)
         )
 
@@ -106,7 +105,7 @@ def run_audit(
     images: AuditImages | Tensor,
     out: str | Path,
     *,
-    methods: Sequence[str] | None = None,
+    methods: Methods | None = None,
     budget: AuditBudget | str = "quick",
     data: Tensor | None = None,
     dissection: NetworkDissection | None = None,
@@ -136,8 +135,16 @@ def run_audit(
         model_or_box: A module, which every method can look into; or a black box or any callable.
         images: With names, classes and normalisation; or a tensor ``(N, C, H, W)`` in [0, 1].
         out: A folder for what is kept, and for the page of :meth:`Audit.write`.
-        methods: Names of :data:`METHODS`; by default some that suit the model. ``"random"`` is
-            always there.
+        methods: Names of :data:`METHODS`; or name → such a name, or what
+            :func:`~captum_blackbox.compare.compare` takes: an attribution of Captum, Zennit or this
+            library (with settings as :class:`~captum_blackbox.compare.Configured`), a composite, a
+            class or function that makes one of a model, or a function of images and classes; or a
+            list of both. By default some that suit the model; ``"random"`` is always there. What
+            :class:`~captum_blackbox.InterpretationAttack` can follow is attacked, for the rest the
+            page says why not; axioms are known of the ready ones alone. A changed method is judged
+            anew: it is known by its name, type, settings, layers, weights and code. Not seen is
+            what a function looks up elsewhere, nor what is inside an object without Python
+            attributes: call that by another name when it changes.
         budget: ``"quick"``, ``"standard"``, ``"paper"``, or an :class:`AuditBudget`.
         data: Images to fit patterns and a student to, ``(M, C, H, W)`` as the model takes them; by
             default those explained, which are few. Without it ``"pattern-attribution"`` is not
@@ -158,12 +165,13 @@ def run_audit(
         The numbers, and the verdicts that follow from them.
 
     Raises:
-        InputError: A method is unknown (the nearest names are offered), the model tells one class
-            only, or arguments do not go together.
+        InputError: A method is unknown (the nearest names are offered) or is none, the model tells
+            one class only, or arguments do not go together.
         ShapeError: ``images`` are no images.
         BlackBoxError: The model answers for no image. Images that it fails on are left out and
             reported.
         QueryBudgetError: The budget of the black box is used up; what was done is kept.
+        ArtifactError: What is kept in ``out`` does not belong to it, or cannot be written.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -171,9 +179,10 @@ def run_audit(
         >>> _ = torch.manual_seed(0)
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
         >>> audit = run_audit(
-        ...     model, torch.rand(2, 3, 8, 8), mkdtemp(), methods=["gradient"], show_progress=False)
+        ...     model, torch.rand(2, 3, 8, 8), mkdtemp(),
+        ...     methods=["gradient", {"mine": lambda images, classes: images}], show_progress=False)
         >>> sorted(audit.verdicts), audit.comparison.images
-        (['gradient', 'random'], 2)
+        (['gradient', 'mine', 'random'], 2)
     """
     everything = images if isinstance(images, AuditImages) else AuditImages(images)
     concept_reasons.check_pair(dissection, concepts)
@@ -181,18 +190,18 @@ def run_audit(
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     model = model_or_box if isinstance(model_or_box, nn.Module) else None
     box = as_black_box(model_or_box, output)
-    names = chosen_methods(
-        methods or default_methods(is_open=model is not None, has_data=data is not None)
+    network = box.fn if isinstance(box.fn, nn.Module) else None
+    chosen = chosen_methods(
+        methods or default_methods(is_open=model is not None, has_data=data is not None), network
     )
     spends = budget_named(budget)
     first = None if model is None else next(model.parameters(), None)
     everything = everything if first is None else everything.on(first.device)
     with ExitStack() as undo:
-        if isinstance(box.fn, nn.Module):
-            undo.enter_context(evaluating(box.fn))
+        if network is not None:
+            undo.enter_context(evaluating(network))
         answers = asked(box, everything.inputs, batch_size)
         there = everything.rows(answers.rows)
-        network = box.fn if isinstance(box.fn, nn.Module) else None
         fitted_to = there.inputs if data is None else data
         kept = Kept.of(
             Path(out),
@@ -217,9 +226,9 @@ def run_audit(
             box, model, there, fitted_to, box.num_classes or 0, student, regime_centering, spends,
             batch_size, seed, kept, show_progress,
         )  # fmt: skip
-        agreement = _fitted(place, names)
-        comparison = judged(place, names, answers.predicted)
-        fragility = attacked(place, names)
+        agreements = _fitted(place, chosen)
+        comparison = judged(place, chosen, answers.predicted)
+        fragility = attacked(place, chosen)
         reasons = None
         if dissection is not None and concepts is not None:
             reasons = concept_reasons.reasons(
@@ -231,38 +240,36 @@ def run_audit(
                 show_progress=show_progress,
             )
     evidence = {
-        name: evidence_of(
-            name, comparison, fragility, axioms_of(name), there.objects,
-            agreement if name == "distilled" else None,
-        )
-        for name in names
-    }  # fmt: skip
+        name: evidence_of(name, method, comparison, fragility, there.objects, agreements.get(name))
+        for name, method in chosen.items()
+    }
     verdicts = {name: verdict(each) for name, each in evidence.items()}
     return Audit(
-        place, names, answers, everything, comparison, fragility, reasons, agreement, evidence,
-        verdicts, tuple(in_order(verdicts, evidence)),
+        place, chosen, answers, everything, comparison, fragility, reasons,
+        next(iter(agreements.values()), None), evidence, verdicts,
+        tuple(in_order(verdicts, evidence)),
     )  # fmt: skip
 
 
-def _fitted(place: Workplace, methods: Sequence[str]) -> float | None:
-    """Fit what has to be fitted, and return the agreement of a student if there is one.
+def _fitted(place: Workplace, methods: Mapping[str, AuditMethod]) -> dict[str, float]:
+    """Fit what has to be fitted, and return method → agreement of its student, if it has one.
 
     What fails here fails in the comparison again, and is reported there.
     """
-    agreement = None
-    for name in methods:
-        maker = _FITTED.get(name)
-        if maker is None:
+    agreements = {}
+    for name, method in methods.items():
+        if not method.is_fitted:
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the verdict says so
             try:
-                made = getattr(place, maker)()
+                made = method.make(place)
             except (CaptumBlackboxError, RuntimeError):
                 continue
-        report = getattr(made, "report", None)
-        agreement = float(report.agreement) if report is not None else agreement
-    return agreement
+        report = getattr(without_settings(made), "report", None)
+        if report is not None:
+            agreements[name] = float(report.agreement)
+    return agreements
 
 
 def _name_of(student: str | nn.Module | None) -> str | None:

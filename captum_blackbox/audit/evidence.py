@@ -6,7 +6,7 @@ from torch import Tensor
 
 from captum_blackbox.audit.attacking import HALF, RANDOM_MODE, Fragility
 from captum_blackbox.audit.judging import FAITHFULNESS
-from captum_blackbox.audit.methods import METHODS, RANDOM
+from captum_blackbox.audit.methods import RANDOM, AuditMethod
 from captum_blackbox.audit.verdicts import Attacks, Evidence, Gain
 from captum_blackbox.compare import Comparison
 
@@ -22,39 +22,39 @@ METRIC_NAMES: Mapping[str, str] = {
 
 
 def evidence_of(
-    method: str,
+    name: str,
+    method: AuditMethod,
     comparison: Comparison,
     fragility: Fragility,
-    axioms: Mapping[str, bool],
     objects: Tensor | None,
     agreement: float | None,
 ) -> Evidence:
     """Return what a verdict on a method follows from.
 
     Args:
-        method: Key of ``METHODS``.
+        name: Of a method.
+        method: The method.
         comparison: Has it, and the random maps.
         fragility: Of the attacks.
-        axioms: Axiom → whether it is met.
         objects: Where the true cause lies, if known.
         agreement: Of its student, if it has one.
     """
-    row = comparison.methods.index(method)
+    row = comparison.methods.index(name)
     mapped = int(comparison.values[row].isfinite().any(0).sum())
     located = None
     if "relevance_rank" in comparison.metrics and mapped:
-        located = float(comparison.scores(method, "relevance_rank").nanmean())
+        located = float(comparison.scores(name, "relevance_rank").nanmean())
     return Evidence(
-        METHODS[method].name,
+        method.name,
         images=mapped,
-        tests=[] if method == RANDOM else gains(comparison, method),
-        attacks=attacks_on(fragility, method),
-        not_attacked=fragility.reasons.get(method, ""),
-        axioms=axioms,
+        tests=[] if name == RANDOM else gains(comparison, name),
+        attacks=attacks_on(fragility, name),
+        not_attacked=fragility.reasons.get(name, ""),
+        axioms=method.axioms,
         located=located,
         area=None if objects is None else float(objects.double().mean()),
-        failure="" if mapped else _why(comparison, method),
-        is_control=method == RANDOM,
+        failure="" if mapped else _why(comparison, name),
+        is_control=name == RANDOM,
         agreement=agreement,
     )
 
@@ -77,9 +77,9 @@ def gains(comparison: Comparison, method: str) -> list[Gain]:
 
 def attacks_on(fragility: Fragility, method: str) -> Attacks | None:
     """Return what attacks did to a method, at the smallest radius that breaks it."""
-    is_aimed = method in fragility.curves
-    if not is_aimed and method not in fragility.shaken:
+    if method not in fragility.curves and method not in fragility.shaken:
         return None
+    is_aimed = method in fragility.curves and fragility.aims != [RANDOM_MODE]
     breaks_at, radius = None, list(fragility.radii)[-1]
     for text, value in fragility.radii.items():
         left = fragility.weakest(method, value)
@@ -92,7 +92,7 @@ def attacks_on(fragility: Fragility, method: str) -> Attacks | None:
     if len(known) == 0:
         return None
     chance = None
-    if is_aimed and RANDOM_MODE in fragility.modes and fragility.aims != [RANDOM_MODE]:
+    if is_aimed and RANDOM_MODE in fragility.modes:
         chance = float(fragility.left(method, RANDOM_MODE, fragility.radii[radius]).nanmean())
     return Attacks(
         breaks_at,

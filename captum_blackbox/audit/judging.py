@@ -1,7 +1,8 @@
 """Maps by every method, judged by the metrics of ``compare``, and kept as they come."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from captum_blackbox.artifacts import load_artifact, save_artifact
 from captum_blackbox.audit.kept import digest_of
-from captum_blackbox.audit.methods import METHODS, AuditMethod, Made
+from captum_blackbox.audit.methods import AuditMethod
 from captum_blackbox.audit.workplace import Workplace
 from captum_blackbox.compare import (
     Comparison,
@@ -19,11 +20,11 @@ from captum_blackbox.compare import (
     Infidelity,
     Insertion,
     Localisation,
+    Method,
     Metric,
     compare,
 )
 from captum_blackbox.errors import ArtifactError
-from captum_blackbox.metrics.full_size import full_size_maps
 
 FAITHFULNESS = ("deletion", "insertion", "degradation", "infidelity")
 """Metrics that ask whether a map is faithful to the model."""
@@ -31,22 +32,23 @@ FAITHFULNESS = ("deletion", "insertion", "degradation", "infidelity")
 _BRIGHTEST = 0.995  # of the pixels: brighter ones are drawn like it
 
 
-def judged(place: Workplace, methods: Sequence[str], predicted: Tensor) -> Comparison:
+def judged(place: Workplace, methods: Mapping[str, AuditMethod], predicted: Tensor) -> Comparison:
     """Explain every image by every method and judge the maps; what is kept is not done again.
 
     Args:
         place: The model and the images.
-        methods: Keys of ``METHODS``.
+        methods: Name → method.
         predicted: The class to explain of each image, ``(N,)``.
     """
     objects = place.images.objects
     return compare(
         place.box if place.model is None else place.model,
         place.images.inputs,
-        {name: partial(_remembered, place=place, name=name) for name in methods},
+        {name: partial(_remembered, place=place, method=each) for name, each in methods.items()},
         _metrics(place),
         target=predicted.tolist(),
         masks=objects,
+        names=place.images.names,
         seed=place.seed,
         resume=place.kept.path(f"comparison-{_names(methods)}"),
         output=place.box.output,
@@ -70,31 +72,23 @@ def _metrics(place: Workplace) -> list[Metric]:
     return found
 
 
-class Remembered:
-    """A method whose maps are kept on disk, one file for each image."""
+def _remembered(_model: object, *, place: Workplace, method: AuditMethod) -> Method:
+    """Return a method whose maps are kept on disk, one file for each image."""
+    made = method.made(place)
+    known = {digest_of(image): row for row, image in enumerate(place.images.inputs)}
 
-    def __init__(self, made: Made, place: Workplace, name: str) -> None:
-        self._made, self._place, self._name = made, place, name
-        # By these a comparison knows what a method runs through, and so what it costs.
-        self.student: Any = getattr(made.attribution, "student", None)
-        self._known = {digest_of(image): row for row, image in enumerate(place.images.inputs)}
-
-    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """Return maps ``(N, channels, H, W)``."""
-        given = self._made.attribution.attribute(inputs, target=target, **self._made.settings)
-        maps = full_size_maps(given, inputs)
+    def explain(inputs: Tensor, targets: Tensor) -> Tensor:
+        maps = made(inputs, targets)
         for image, each in zip(inputs, maps, strict=True):
-            row = self._known.get(digest_of(image))
+            row = known.get(digest_of(image))
             if row is not None:  # else it is a changed image, of a metric
-                save_artifact(_path(self._place, self._name, row), {"map": each}, _header(row))
+                save_artifact(_path(place, method, row), {"map": each}, _header(row))
         return maps
 
-
-def _remembered(_model: object, *, place: Workplace, name: str) -> Remembered:
-    return Remembered(METHODS[name].make(place), place, name)
+    return replace(made, explain=explain)
 
 
-def kept_map(place: Workplace, method: str, row: int) -> Tensor | None:
+def kept_map(place: Workplace, method: AuditMethod, row: int) -> Tensor | None:
     """Return the map of an image, ``(channels, H, W)``, or ``None`` if there is none."""
     try:
         tensors, _ = load_artifact(_path(place, method, row))
@@ -115,13 +109,14 @@ def heat_of(method: AuditMethod, found: Tensor) -> Tensor:
     return heat.clamp(max=top) if top > floor else heat
 
 
-def _path(place: Workplace, method: str, row: int) -> Path:
-    return place.kept.path(f"map-{method}-{row:04d}")
+def _path(place: Workplace, method: AuditMethod, row: int) -> Path:
+    return place.kept.path(f"map-{method.stem}-{row:04d}")
 
 
 def _header(row: int) -> Mapping[str, Any]:
     return {"kind": "map", "image": row}
 
 
-def _names(methods: Sequence[str]) -> str:
-    return hashlib.sha256(",".join(methods).encode()).hexdigest()[:6]
+def _names(methods: Mapping[str, AuditMethod]) -> str:
+    stems = ",".join(each.stem for each in methods.values())
+    return hashlib.sha256(stems.encode()).hexdigest()[:6]

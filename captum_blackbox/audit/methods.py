@@ -1,47 +1,17 @@
-"""The methods that an audit names, each with what it is made of."""
+"""The methods that an audit knows by name, each with what it is made of."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-from captum.attr import (
-    Deconvolution,
-    DeepLift,
-    GuidedBackprop,
-    GuidedGradCam,
-    InputXGradient,
-    IntegratedGradients,
-    LayerGradCam,
-    NoiseTunnel,
-    Occlusion,
-    Saliency,
-)
-from torch import Tensor, nn
-
+from captum_blackbox.audit.axioms import axioms_of
 from captum_blackbox.audit.workplace import Workplace
-from captum_blackbox.compare.context import content_seeds
-from captum_blackbox.compare.names import check_known
-from captum_blackbox.errors import InputError, LayerError
-from captum_blackbox.hooks import captured, evaluating, find_layers
-from captum_blackbox.student import RISE, LayerSumGradCAM
+from captum_blackbox.compare.attributions import BY_GRADIENT, Configured, RandomMaps, occlusion
+from captum_blackbox.compare.method import Method
+from captum_blackbox.compare.method_kinds import as_method
+from captum_blackbox.student import RISE
 
-_AT_ONCE = 32  # images in one pass of methods that make many of one
-_NOISE = 0.15  # of the range of values of an image, as published for SmoothGrad
-_WINDOWS = 8  # along a side, for occlusion
-
-
-@dataclass(frozen=True)
-class Made:
-    """A method for one model.
-
-    Attributes:
-        attribution: With a method ``attribute(inputs, target=…)``.
-        settings: What else that is called with.
-    """
-
-    attribution: Any
-    settings: Mapping[str, Any] = field(default_factory=dict)
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -50,107 +20,72 @@ class AuditMethod:
 
     Attributes:
         name: For the reader.
-        make: Makes it.
-        opens: Whether it needs the model itself.
-        is_attacked: Whether it has a derivative that an attack can follow.
+        make: Makes it: an attribution, a composite, or a function of images and classes.
+        stem: Of the names of its files.
+        axioms: Axiom → whether it is met; empty if that is not known.
+        is_attacked: Whether an attack by its derivative is tried.
+        is_fitted: Whether making it fits something first, or a student stands behind it.
         floor: Which value of its maps means no importance.
     """
 
     name: str
-    make: Callable[[Workplace], Made]
-    opens: bool = True
+    make: Callable[[Workplace], Any]
+    stem: str
+    axioms: Mapping[str, bool] = field(default_factory=dict)
     is_attacked: bool = True
+    is_fitted: bool = False
     floor: Literal["zero", "minimum"] = "zero"
 
+    def made(self, place: Workplace) -> Method:
+        """Make it, ready to explain.
 
-class RandomMaps:
-    """Maps that know nothing: what every method has to beat."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def attribute(self, inputs: Tensor, target: Tensor) -> Tensor:  # noqa: ARG002
-        """Return maps ``(N, 1, H, W)`` that depend on the images and the seed alone."""
-        maps = [
-            torch.rand(1, *inputs.shape[2:], generator=torch.Generator().manual_seed(seed))
-            for seed in content_seeds(inputs, self._seed)
-        ]
-        return torch.stack(maps).to(inputs.device)
+        Raises:
+            NotApplicableError: It makes no sense for this model.
+        """
+        return as_method(self.name, self.make(place), place.setup)
 
 
-def _of(method: Callable[[nn.Module], Any]) -> Callable[[Workplace], Made]:
-    return lambda place: Made(method(place.network))
+def _ready(
+    name: str, shown: str, make: Callable[[Workplace], Any], **more: Any
+) -> tuple[str, AuditMethod]:
+    return name, AuditMethod(shown, make, name, axioms_of(name), **more)
 
 
-def _integrated_gradients(place: Workplace) -> Made:
-    settings = {
-        "n_steps": place.budget.passes,
-        "internal_batch_size": max(_AT_ONCE, place.batch_size),
-    }
-    return Made(IntegratedGradients(place.network), settings)
+def _gradient(name: str, shown: str) -> tuple[str, AuditMethod]:
+    return _ready(name, shown, lambda place: BY_GRADIENT[name](place.explained))
 
 
-def _smoothgrad(place: Workplace) -> Made:
-    std = place.images.std
-    settings = {
-        "nt_type": "smoothgrad",
-        "nt_samples": place.budget.passes,
-        "nt_samples_batch_size": max(1, _AT_ONCE // place.batch_size),
-        "stdevs": _NOISE / (sum(std) / len(std)),
-    }
-    return Made(NoiseTunnel(Saliency(place.network)), settings)
+def _occlusion(place: Workplace) -> Configured:
+    scores = place.box if place.model is None else place.model
+    return occlusion(scores, place.example, images=place.batch_size)
 
 
-def _grad_cam(place: Workplace) -> Made:
-    layer = last_convolution(place.network, place.example)
-    return Made(LayerGradCam(place.network, layer), {"relu_attributions": True})
-
-
-def _guided_grad_cam(place: Workplace) -> Made:
-    return Made(GuidedGradCam(place.network, last_convolution(place.network, place.example)))
-
-
-def _occlusion(place: Workplace) -> Made:
-    channels, *size = place.example.shape[1:]
-    window = [max(1, side // _WINDOWS) for side in size]
-    settings = {
-        "sliding_window_shapes": (channels, *window),
-        "strides": (channels, *(max(1, side // 2) for side in window)),
-        "perturbations_per_eval": max(1, _AT_ONCE // place.batch_size),
-    }
-    return Made(Occlusion(place.box if place.model is None else place.model), settings)
-
-
-def _rise(place: Workplace) -> Made:
-    return Made(RISE(place.box, masks=place.budget.masks, seed=place.seed))
-
-
-METHODS: Mapping[str, AuditMethod] = {
-    "gradient": AuditMethod("Gradient", _of(Saliency)),
-    "input-x-gradient": AuditMethod("Gradient × input", _of(InputXGradient)),
-    "ig": AuditMethod("Integrated gradients", _integrated_gradients),
-    "deeplift": AuditMethod("DeepLIFT", _of(DeepLift)),
-    "smoothgrad": AuditMethod("SmoothGrad", _smoothgrad),
-    "guided-backprop": AuditMethod("Guided Backprop", _of(GuidedBackprop)),
-    "deconvnet": AuditMethod("DeConvNet", _of(Deconvolution)),
-    "grad-cam": AuditMethod("Grad-CAM", _grad_cam),
-    "guided-grad-cam": AuditMethod("Guided Grad-CAM", _guided_grad_cam),
-    "layer-sum": AuditMethod("Layer sum", _of(LayerSumGradCAM)),
-    "pattern-attribution": AuditMethod(
-        "PatternAttribution", lambda place: Made(place.pattern_attribution())
+METHODS: Mapping[str, AuditMethod] = dict([
+    _gradient("gradient", "Gradient"),
+    _gradient("input-x-gradient", "Gradient × input"),
+    _gradient("ig", "Integrated gradients"),
+    _gradient("deeplift", "DeepLIFT"),
+    _gradient("smoothgrad", "SmoothGrad"),
+    _gradient("guided-backprop", "Guided Backprop"),
+    _gradient("deconvnet", "DeConvNet"),
+    _gradient("grad-cam", "Grad-CAM"),
+    _gradient("guided-grad-cam", "Guided Grad-CAM"),
+    _gradient("layer-sum", "Layer sum"),
+    _ready(
+        "pattern-attribution", "PatternAttribution", Workplace.pattern_attribution, is_fitted=True
     ),
-    "distilled": AuditMethod(
-        "Distilled layer sum", lambda place: Made(place.distilled()), opens=False
+    _ready("distilled", "Distilled layer sum", Workplace.distilled, is_fitted=True),
+    _ready("occlusion", "Occlusion", _occlusion, is_attacked=False),
+    _ready(
+        "rise",
+        "RISE",
+        lambda place: RISE(place.box, masks=place.budget.masks, seed=place.seed),
+        is_attacked=False,
+        floor="minimum",
     ),
-    "occlusion": AuditMethod("Occlusion", _occlusion, opens=False, is_attacked=False),
-    "rise": AuditMethod("RISE", _rise, opens=False, is_attacked=False, floor="minimum"),
-    "random": AuditMethod(
-        "Random", lambda place: Made(RandomMaps(place.seed)), opens=False, is_attacked=False
-    ),
-}
+    _ready(RANDOM, "Random", lambda place: RandomMaps(place.seed), is_attacked=False),
+])  # fmt: skip
 """Name → method. ``"random"`` is in every audit: it is what the others have to beat."""
-
-RANDOM = "random"
 
 
 def default_methods(*, is_open: bool, has_data: bool) -> tuple[str, ...]:
@@ -168,40 +103,3 @@ def default_methods(*, is_open: bool, has_data: bool) -> tuple[str, ...]:
         return ("distilled", "rise", RANDOM)
     fitted = ("pattern-attribution",) if has_data else ()
     return ("gradient", "ig", "grad-cam", "layer-sum", *fitted, "rise", RANDOM)
-
-
-def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
-    """Return methods in the order of :data:`METHODS`, ``"random"`` among them.
-
-    Raises:
-        InputError: One is not known; the nearest names are offered. One stands twice.
-
-    Example:
-        >>> chosen_methods(["rise", "ig"])
-        ('ig', 'rise', 'random')
-    """
-    for name in names:
-        check_known("method", name, METHODS)
-        if list(names).count(name) > 1:
-            raise InputError(f"method {name!r} stands twice")
-    if set(names) <= {RANDOM}:
-        raise InputError(f"an audit judges methods against random maps; name one of {_others()}")
-    return tuple(name for name in METHODS if name in names or name == RANDOM)
-
-
-def last_convolution(network: nn.Module, example: Tensor) -> nn.Module:
-    """Return the convolution that runs last.
-
-    Raises:
-        LayerError: None runs.
-    """
-    layers = find_layers(network, None)
-    with torch.no_grad(), evaluating(network), captured(layers) as seen:
-        network(example)
-    if not seen:
-        raise LayerError(f"no Conv2d of this {type(network).__name__} runs")
-    return layers[list(seen)[-1]]
-
-
-def _others() -> str:
-    return ", ".join(name for name in METHODS if name != RANDOM)

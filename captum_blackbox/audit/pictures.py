@@ -9,7 +9,7 @@ import torch
 from captum_blackbox.artifacts import replaced_on_success
 from captum_blackbox.audit.auditing import Audit
 from captum_blackbox.audit.judging import heat_of, kept_map
-from captum_blackbox.audit.methods import METHODS, RANDOM
+from captum_blackbox.audit.methods import RANDOM
 from captum_blackbox.report.attacked import Moved, change_png, factor_name, importance_png
 from captum_blackbox.report.audit_page import AttackedMap, AuditedImage, AuditMap, ConceptTerms
 from captum_blackbox.report.contributions import contribution_rows
@@ -49,12 +49,12 @@ def attacked_maps(audit: Audit, out: Path) -> list[AttackedMap]:
         }
         links = {}
         for kind, png in pictures.items():
-            address = f"{MAPS_FOLDER}/attacked--{name}--{kind}.png"
+            address = f"{MAPS_FOLDER}/attacked--{audit.methods[name].stem}--{kind}.png"
             _write(out / address, png)
             links[kind] = address
         found.append(
             AttackedMap(
-                METHODS[name].name,
+                audit.methods[name].name,
                 pictures["explanation"],
                 pictures["after"],
                 pictures["image"],
@@ -82,7 +82,8 @@ def _image(audit: Audit, out: Path, row: int) -> AuditedImage:
 
 
 def _map(audit: Audit, out: Path, row: int, name: str) -> AuditMap:
-    method, kept = METHODS[name], kept_map(audit.place, name, row)
+    method = audit.methods[name]
+    kept = kept_map(audit.place, method, row)
     if kept is None:
         reasons = [
             each.reason
@@ -93,7 +94,7 @@ def _map(audit: Audit, out: Path, row: int, name: str) -> AuditMap:
     png = overlay_png(
         audit.images.pictures[row], heat_of(method, kept), edge=_EDGE, floor=method.floor
     )
-    address = f"{MAPS_FOLDER}/{_stem(row, audit.images.names[row])}--{name}.png"
+    address = f"{MAPS_FOLDER}/{_stem(row, audit.images.names[row])}--{method.stem}.png"
     _write(out / address, png)
     return AuditMap(method.name, png, _numbers(audit, row, name), links={"PNG": address})
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from captum_blackbox.artifacts import replaced_on_success, versions
 from captum_blackbox.audit.auditing import Audit
-from captum_blackbox.audit.axioms import AXIOMS, DEMANDS, axioms_of
+from captum_blackbox.audit.axioms import AXIOMS, DEMANDS
 from captum_blackbox.audit.evidence import METRIC_NAMES
 from captum_blackbox.audit.judging import FAITHFULNESS
-from captum_blackbox.audit.methods import METHODS, RANDOM
+from captum_blackbox.audit.methods import RANDOM
 from captum_blackbox.audit.pictures import attacked_maps, audited_images
 from captum_blackbox.audit.verdicts import Grade
 from captum_blackbox.dissection.units import Unit
@@ -63,14 +63,14 @@ def write_audit(
             MetricColumn(METRIC_NAMES[name].capitalize(), higher)
             for name, higher in audit.comparison.metrics.items()
         ],
-        faithful={METHODS[name].name: _cells(audit, name) for name in audit.order},
+        faithful={audit.methods[name].name: _cells(audit, name) for name in audit.order},
         ranks=_ranks(audit),
         fragility=[_fragility(audit, name) for name in audit.order],
         attacked=attacked_maps(audit, out),
         attacked_name=audit.images.names[0],
         axioms={name: DEMANDS[name] for name in AXIOMS},
         axiom_rows=[
-            AxiomRow(METHODS[name].name, list(axioms_of(name).values()))
+            AxiomRow(audit.methods[name].name, list(audit.methods[name].axioms.values()))
             for name in audit.order
             if name != RANDOM
         ],
@@ -131,11 +131,11 @@ def _ranks(audit: Audit) -> bytes | None:
     shown = [metric for metric in comparison.metrics if metric in FAITHFULNESS]
     ranks = {
         METRIC_NAMES[metric]: {
-            METHODS[name].name: rank for name, rank in comparison.ranks(metric).items()
+            audit.methods[name].name: rank for name, rank in comparison.ranks(metric).items()
         }
         for metric in shown
     }
-    overall = {METHODS[name].name: rank for name, rank in comparison.overall_ranks.items()}
+    overall = {audit.methods[name].name: rank for name, rank in comparison.overall_ranks.items()}
     try:
         return ranks_png(ranks, overall)
     except InputError:
@@ -146,10 +146,10 @@ def _fragility(audit: Audit, name: str) -> FragilityRow:
     found, fragility = audit.evidence[name].attacks, audit.fragility
     if found is None:
         reason = fragility.reasons.get(name, "the attack gave no number")
-        return FragilityRow(METHODS[name].name, reason=reason)
+        return FragilityRow(audit.methods[name].name, reason=reason)
     if not found.is_aimed:
         return FragilityRow(
-            METHODS[name].name,
+            audit.methods[name].name,
             breaks_at=found.breaks_at,
             radius=found.radius,
             chance=found.left,
@@ -164,7 +164,7 @@ def _fragility(audit: Audit, name: str) -> FragilityRow:
         for measure in ("rank_correlation", "center_shift")
     }
     return FragilityRow(
-        METHODS[name].name,
+        audit.methods[name].name,
         breaks_at=found.breaks_at,
         radius=found.radius,
         left=found.left,
@@ -190,11 +190,11 @@ def _failures(audit: Audit) -> list[tuple[str, str, str]]:
     for each in audit.comparison.failures:
         metric = "" if each.metric is None else f", {METRIC_NAMES[each.metric]}"
         image = "all" if each.image is None else audit.images.names[each.image]
-        key = f"{METHODS[each.method].name}{metric}", each.reason
+        key = f"{audit.methods[each.method].name}{metric}", each.reason
         groups.setdefault(key, []).append(image)
     for name, curves in audit.fragility.curves.items():
         for failure in curves.failures:
-            key = f"{METHODS[name].name}, attack", failure.reason
+            key = f"{audit.methods[name].name}, attack", failure.reason
             groups.setdefault(key, []).extend(audit.images.names[row] for row in failure.images)
     return [(what, _named(images), reason) for (what, reason), images in groups.items()]
 
@@ -219,6 +219,10 @@ def _notes(audit: Audit) -> list[str]:
             "show much: intervals over so few are too narrow, and no method is graded higher than "
             "“believe with care”."
         )
+    for note in audit.comparison.notes:
+        names = [name for name in audit.methods if note.startswith(f"{name}: ")]
+        name = max(names, key=len)
+        notes.append(f"{audit.methods[name].name}: {note.removeprefix(f'{name}: ')}.")
     if audit.agreement is not None:
         notes.append(
             f"The student that stands in for the model agrees with it on "
@@ -247,7 +251,7 @@ def _write_numbers(
 ) -> None:
     audit.comparison.to_csv(out / COMPARISON_FILES[0])
     audit.comparison.to_json(out / COMPARISON_FILES[1])
-    together = audit.fragility.together()
+    together = audit.fragility.together(audit.methods)
     if together is not None:
         together.to_csv(out / FRAGILITY_FILES[0])
         together.to_json(out / FRAGILITY_FILES[1])

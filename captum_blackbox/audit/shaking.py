@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from captum_blackbox.audit.judging import kept_map
-from captum_blackbox.audit.methods import Made
+from captum_blackbox.audit.methods import AuditMethod
 from captum_blackbox.audit.workplace import Workplace
+from captum_blackbox.compare import Method
 from captum_blackbox.compare.context import content_seeds
 from captum_blackbox.fragility.clean import most_important
 from captum_blackbox.metrics import topk_intersection
-from captum_blackbox.metrics.full_size import full_size_maps
 
 
-def shaken(place: Workplace, name: str, made: Made) -> Mapping[float, Tensor]:
+def shaken(place: Workplace, method: AuditMethod) -> Mapping[float, Tensor]:
     """Return radius → share of the most important pixels that random signs leave, ``(attacked,)``.
 
     Each pixel goes up or down by the radius. Where that changes the prediction, the image counts as
@@ -22,35 +22,35 @@ def shaken(place: Workplace, name: str, made: Made) -> Mapping[float, Tensor]:
 
     Args:
         place: The model and the images.
-        name: Of the method, whose clean maps are kept.
-        made: The method.
+        method: Its clean maps are kept.
     """
     radii = list(place.budget.radii.values())
-    kept = place.kept.read(f"shaken-{name}")
+    stage = f"shaken-{method.stem}"
+    kept = place.kept.read(stage)
     if kept is None:
-        left = torch.stack([_left(place, name, made, radius) for radius in radii])
-        place.kept.write(f"shaken-{name}", {"left": left}, {})
+        made = method.made(place)
+        left = torch.stack([_left(place, method, made, radius) for radius in radii])
+        place.kept.write(stage, {"left": left}, {})
     else:
         left = kept[0]["left"]
     return dict(zip(radii, left, strict=True))
 
 
-def _left(place: Workplace, name: str, made: Made, radius: float) -> Tensor:
+def _left(place: Workplace, method: AuditMethod, made: Method, radius: float) -> Tensor:
     some = slice(place.budget.attacked)
     inputs, changed = place.images.inputs[some], changed_by_signs(place, radius)[some]
     found = torch.full((len(inputs),), torch.nan, dtype=torch.float64)
     before, after = place.box(inputs).argmax(1), place.box(changed).argmax(1)
     k = most_important(inputs, None)
     for row in range(len(inputs)):
-        clean = kept_map(place, name, row)
+        clean = kept_map(place, method, row)
         if clean is None:
             continue
         if before[row] != after[row]:
             found[row] = 1.0
             continue
         image, target = changed[row : row + 1], before[row : row + 1].to(inputs.device)
-        given = made.attribution.attribute(image, target=target, **made.settings)
-        moved = full_size_maps(given, image).cpu()
+        moved = made(image, target).cpu()
         found[row] = topk_intersection(clean[None], moved, k)[0]
     return found
 

@@ -123,15 +123,18 @@ def verdict(evidence: Evidence) -> Verdict:
     """Return what follows from the numbers.
 
     ``SUPPORTED`` needs all of: better than random by more than half of the tests and worse by none,
-    on ten images at least; not broken by an attack, where one could be made; both sanity axioms,
-    where they are known; a student, if there is one, that agrees on 70 % of the images. A method
-    that is better by no test, or worse by as many as better, is ``UNSUPPORTED``. The rest is
-    ``CARE``.
+    on ten images at least; an attack that aims and does not break it; both sanity axioms, where
+    they are known; a student, if there is one, that agrees on 70 % of the images. So a method that
+    nobody could attack is not supported: it may be as fragile as the others. A method that is
+    better by no test, or worse by as many as better, is ``UNSUPPORTED``. The rest is ``CARE``.
 
     Example:
-        >>> tests = [Gain("deletion", 0.2, 0.1, 0.3), Gain("insertion", 0.1, -0.1, 0.2)]
+        >>> tests = [Gain("deletion", 0.2, 0.1, 0.3), Gain("insertion", 0.1, 0.05, 0.2)]
         >>> verdict(Evidence("Mine", 12, tests)).grade.value
         'believe with care'
+        >>> held = Attacks(None, "8/255", left=0.8, chance=0.9, broken=1, images=12)
+        >>> verdict(Evidence("Mine", 12, tests, attacks=held)).grade.value
+        'supported as far as tested'
     """
     if evidence.failure:
         return Verdict(
@@ -146,22 +149,33 @@ def verdict(evidence: Evidence) -> Verdict:
     doubts = _doubts(evidence)
     grade = _grade(evidence, doubts)
     because = [_tested(evidence), *_located(evidence), *_attacked(evidence), *_sane(evidence)]
-    return Verdict(grade, " ".join(because), _believe(evidence, grade, doubts))
+    return Verdict(grade, " ".join(because), _believe(grade, doubts))
 
 
 def in_order(verdicts: Mapping[str, Verdict], evidence: Mapping[str, Evidence]) -> list[str]:
     """Return the methods, those to be trusted most first.
 
-    By grade, then by the tests passed, then by what an attack leaves.
+    By grade, then by the tests passed. Of equals those stand first that withstood an attack, by
+    what it leaves. Those that broke and those that nobody could attack follow, by what random signs
+    leave, which all of them were put to: so it is no merit that no attack can follow a method.
     """
 
-    def key(method: str) -> tuple[int, int, float]:
+    def key(method: str) -> tuple[int, int, int, float, float]:
         found = evidence[method]
         net = sum(test.is_better - test.is_worse for test in found.tests)
-        left = found.attacks.left if found.attacks is not None else 0.0
-        return (ORDER.index(verdicts[method].grade), -net, -left)
+        return (ORDER.index(verdicts[method].grade), -net, *_movable(found.attacks))
 
     return sorted(verdicts, key=key)
+
+
+def _movable(attacks: Attacks | None) -> tuple[int, float, float]:
+    """Return numbers that are larger, the first that differs, for a map that is easier to move."""
+    if attacks is None:
+        return (1, 0.0, 0.0)
+    if attacks.is_aimed and attacks.breaks_at is None:
+        return (0, -attacks.left, 0.0)
+    by_signs = attacks.left if attacks.chance is None else attacks.chance
+    return (1, -by_signs, -attacks.left)
 
 
 def _grade(evidence: Evidence, doubts: Sequence[str]) -> Grade:
@@ -178,12 +192,15 @@ def _doubts(evidence: Evidence) -> list[str]:
     better = sum(test.is_better for test in evidence.tests)
     if any(test.is_worse for test in evidence.tests) or 2 * better <= len(evidence.tests):
         found.append("only some of the tests say that the places it marks matter to the model")
-    if evidence.attacks is not None and evidence.attacks.breaks_at is not None:
+    attacks = evidence.attacks
+    if attacks is not None and attacks.breaks_at is not None:
         found.append(
             "somebody who changes an image invisibly can move what it marks"
-            if evidence.attacks.is_aimed
+            if attacks.is_aimed
             else "even random changes that nobody sees move what it marks"
         )
+    elif attacks is None or not attacks.is_aimed:
+        found.append("how easily it can be fooled on purpose was not tested")
     if _insane(evidence):
         found.append("it may show the image more than the model")
     if evidence.agreement is not None and evidence.agreement < _ENOUGH_AGREEMENT:
@@ -196,13 +213,11 @@ def _doubts(evidence: Evidence) -> list[str]:
 _ENOUGH_AGREEMENT = 0.7
 
 
-def _believe(evidence: Evidence, grade: Grade, doubts: Sequence[str]) -> str:
+def _believe(grade: Grade, doubts: Sequence[str]) -> str:
     if grade is Grade.UNSUPPORTED:
         return "Nothing here shows that its maps say more about this model than noise does."
     if grade is Grade.SUPPORTED:
-        is_tested = evidence.attacks is not None and evidence.attacks.is_aimed
-        untested = "" if is_tested else " How easily it can be fooled on purpose was not tested."
-        return f"The places it marks matter to the model, on images like these.{untested}"
+        return "The places it marks matter to the model, on images like these."
     if doubts[0].startswith("only some"):
         return f"It knows something, but {_joined(doubts)}."
     return f"The places it marks matter to the model, but {_joined(doubts)}."
@@ -258,7 +273,7 @@ def _attacked(evidence: Evidence) -> list[str]:
 
 def _sane(evidence: Evidence) -> list[str]:
     if not evidence.axioms:
-        return []
+        return ["Its axioms were not checked."]
     met = sum(evidence.axioms.values())
     text = f"Meets {met} of {len(evidence.axioms)} axioms"
     insane = _insane(evidence)

@@ -9,12 +9,14 @@ from captum_blackbox.audit.budget import AuditBudget
 from captum_blackbox.audit.images import AuditImages
 from captum_blackbox.audit.kept import Kept
 from captum_blackbox.black_box import BlackBox
+from captum_blackbox.compare.attributions import Explained
 from captum_blackbox.compare.context import NotApplicableError
+from captum_blackbox.compare.fitted_methods import student_for
+from captum_blackbox.compare.setup import Setup
 from captum_blackbox.errors import ArtifactError
 from captum_blackbox.patterns import PatternAttribution, Patterns
-from captum_blackbox.student import DistilledLayerSumGradCAM, TransferSet, student_network
+from captum_blackbox.student import DistilledLayerSumGradCAM, TransferSet
 
-_SMALL = 112  # pixels: below it a small student sees enough
 _HELD_OUT = 5  # every fifth image judges the student
 _ENOUGH = 10  # images to hold some out
 
@@ -67,6 +69,21 @@ class Workplace:
         """One image, ``(1, C, H, W)``."""
         return self.images.inputs[:1]
 
+    @property
+    def explained(self) -> Explained:
+        """The model itself, as methods that take gradients are made for it.
+
+        Raises:
+            NotApplicableError: It can only be called.
+        """
+        std, passes = self.images.std, self.budget.passes
+        return Explained(self.network, self.example, std, passes, self.batch_size)
+
+    @property
+    def setup(self) -> Setup:
+        """What a comparison makes methods from."""
+        return Setup(self.box, self.model, self.example, self.num_classes, self.data, self.seed)
+
     def pattern_attribution(self) -> PatternAttribution:
         """Return the method with its patterns, which are fitted once."""
         network, path = self.network, self.kept.path("patterns")
@@ -110,8 +127,6 @@ class Workplace:
     def _student(self) -> nn.Module:
         if isinstance(self.student, nn.Module):
             return self.student
-        channels, *size = self.example.shape[1:]
-        small = "small_cnn" if min(size) < _SMALL else "squeezenet1_1"
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
-            return student_network(self.student or small, self.num_classes, channels)
+            return student_for(self.example, self.num_classes, self.student)

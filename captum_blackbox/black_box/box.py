@@ -181,6 +181,26 @@ class BlackBox:
             self.num_classes = columns[0].shape[1]
         return TopK(*columns) if self.output == "topk" else columns[0]
 
+    def check_budget(self, images: int) -> None:
+        """Refuse a job of so many images before its first, if the budget does not cover it all.
+
+        A box with a cache refuses nothing here: it may know some of the answers.
+
+        Raises:
+            QueryBudgetError: The budget would be exceeded; nothing was asked.
+
+        Example:
+            >>> box = BlackBox(lambda x: x.mean((2, 3)), output="logits", query_budget=10)
+            >>> box.check_budget(10)
+            >>> box.check_budget(11)
+            Traceback (most recent call last):
+            ...
+            captum_blackbox.errors.QueryBudgetError: 11 more images would exceed the budget of 10:
+            0 were asked; these were not
+        """
+        if self._ledger is None:
+            self._check_budget(images, self.queries)
+
     def __repr__(self) -> str:
         """Name what is wrapped and what was spent."""
         name = getattr(self.fn, "__name__", type(self.fn).__name__)

@@ -10,6 +10,9 @@ from torch import Tensor
 from captum_blackbox.artifacts import tensor_bytes
 from captum_blackbox.shapes import Images
 
+DRAWS = 16
+"""How often a random change of an image is drawn, until one keeps the label."""
+
 
 def generators(images: Images, seed: int) -> list[torch.Generator]:
     """Return a generator for each image, seeded by ``seed`` and by what the image shows.

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from captum_blackbox.artifacts import check_header
 from captum_blackbox.fragility.curves_result import (
     MEASURES,
     CurveFailure,
@@ -17,7 +16,7 @@ from captum_blackbox.fragility.curves_result import (
     read_curves,
     write_curves,
 )
-from captum_blackbox.fragility.curves_settings import flattened
+from captum_blackbox.fragility.curves_settings import check_settings, flattened
 from captum_blackbox.fragility.transfer import TRANSFERRED
 
 Cell: TypeAlias = tuple[int, int, int]
@@ -52,7 +51,7 @@ class Record:
         self._path, self._saved, self._saving_seconds = path, time.monotonic(), 0.0
         if path is not None and Path(path).exists():
             found, self.done = read_curves(path)
-            check_header(path, flattened(found.settings), flattened(settings))
+            check_settings(path, flattened(found.settings), flattened(settings))
             self._known = found
 
     def keep(self, cell: Cell, rows: Tensor, values: Tensor, transfer: Tensor) -> None:

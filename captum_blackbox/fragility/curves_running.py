@@ -52,7 +52,7 @@ class Run:
             **self.options,
         )
         wrong = torch.tensor([reason == WRONG_LABEL for reason in result.reasons])
-        values = _measured(attack, images, result)
+        values = measured(attack, images, result)
         values[:, wrong] = torch.nan
         moved = [
             transferred(
@@ -105,8 +105,14 @@ def _attack_once(record: Record, run: Run, cell: Cell, rows: Tensor) -> None:
         record.keep(cell, rows, values, transfer)
 
 
-def _measured(attack: InterpretationAttack, images: Images, result: AttackResult) -> Tensor:
-    """Return the numbers of an attack, ``(measures, N)`` in the order of ``MEASURES``."""
+def measured(attack: InterpretationAttack, images: Images, result: AttackResult) -> Tensor:
+    """Return the numbers of an attack, ``(measures, N)`` in the order of ``MEASURES``.
+
+    Args:
+        attack: The attack.
+        images: What it was run on.
+        result: What came of it.
+    """
     after = result.attacked
     pixels = [
         to_pixels(each, attack.lower_bound, attack.upper_bound) for each in (images, result.inputs)

@@ -1,6 +1,5 @@
 """Fragility curves as Markdown, CSV and JSON."""
 
-import csv
 import itertools
 import json
 import math
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 
-from captum_blackbox.artifacts import check_header, replaced_on_success
+from captum_blackbox.artifacts import check_header, replaced_on_success, write_table
 from captum_blackbox.errors import ArtifactError
 from captum_blackbox.fragility.curves_result import (
     KIND,
@@ -53,15 +52,8 @@ def markdown(curves: FragilityCurves) -> str:
 
 def write_csv(curves: FragilityCurves, path: str | Path) -> None:
     """Write a row for each method, judge, mode, radius, measure and image."""
-    with replaced_on_success(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", "judge", "mode", "radius", "measure", "image", "value"])
-        for method, judge, mode, radius in _cells(curves):
-            for measure in MEASURES if judge is None else TRANSFERRED:
-                scores = curves.scores(method, measure, mode=mode, radius=radius, judge=judge)
-                for image, value in enumerate(scores.tolist()):
-                    shown = value if math.isfinite(value) else ""
-                    writer.writerow([method, judge or "", mode, radius, measure, image, shown])
+    columns = ["method", "judge", "mode", "radius", "measure", "image", "value"]
+    write_table(path, [columns, *_numbers(curves)])
 
 
 def as_dict(curves: FragilityCurves) -> dict[str, Any]:
@@ -111,6 +103,15 @@ def read_json(path: str | Path) -> FragilityCurves:
             known = [math.nan if number is None else number for number in numbers]
             curves.scores(row["method"], name, **at).copy_(torch.tensor(known, dtype=torch.float64))
     return curves
+
+
+def _numbers(curves: FragilityCurves) -> Iterator[list[object]]:
+    for method, judge, mode, radius in _cells(curves):
+        for measure in MEASURES if judge is None else TRANSFERRED:
+            scores = curves.scores(method, measure, mode=mode, radius=radius, judge=judge)
+            for image, value in enumerate(scores.tolist()):
+                shown = value if math.isfinite(value) else ""
+                yield [method, judge or "", mode, radius, measure, image, shown]
 
 
 def _cells(curves: FragilityCurves) -> Iterator[tuple[str, str | None, str, float]]:

@@ -19,6 +19,8 @@ from captum_blackbox.hooks import unwrapped
 _LIBRARIES = frozenset(
     {"abc", "builtins", "captum", "captum_blackbox", "torch", "typing", "zennit"}
 )
+# They put a function around each, which does the same and checks types.
+_CHECKERS = frozenset({"beartype", "jaxtyping", "typeguard"})
 # What a run leaves behind in an attribution or a composite, which says nothing of what it is.
 _LEFT_BEHIND = frozenset({
     "_checked", "_passed", "_rules", "_state", "_warned_of_disagreement", "report", "handles",
@@ -31,9 +33,10 @@ def describe(value: Any, network: nn.Module) -> Any:  # noqa: ANN401 - settings 
     """Return what tells a setting of an attack from another one, as JSON knows it.
 
     A module of the network is its name there, another one its fingerprint; tensors and arrays are
-    hashes of their values; a function is its name, a hash of its code and what it encloses; other
-    objects are their type and, in the same way, their attributes. What has no attributes that
-    could be seen is just its type.
+    hashes of their values; a function is its name, a hash of its code and what it encloses, without
+    what checkers of types put around it; a class is its name and a hash of its code; other objects
+    are their type and, in the same way, their attributes. What has no attributes that could be seen
+    is just its type.
 
     Args:
         value: The setting.
@@ -97,6 +100,7 @@ class _Description:
 
     def function(self, value: FunctionType) -> Any:  # noqa: ANN401
         """Return its name and code, with what it encloses and its defaults, if any."""
+        value = _as_written(value)
         name = f"{value.__module__}.{value.__qualname__}"
         if not _is_of_library(value):
             name = f"{name} {_code_hash([value.__code__])}"
@@ -125,8 +129,7 @@ class _Description:
     def instance(self, value: Any) -> Any:  # noqa: ANN401
         """Return the type and the attributes, those of one's own classes too."""
         kind = type(value)
-        own = [each for each in kind.__mro__ if not _is_of_library(each)]
-        codes = [code for each in own for code in _codes(each)]
+        own = _own(kind)
         shared = {
             name: each
             for base in reversed(own)
@@ -136,12 +139,16 @@ class _Description:
         is_tool = _is_of_library(kind) or isinstance(value, Attribution)
         left = _LEFT_BEHIND if is_tool else frozenset()
         known = {key: each for key, each in vars(value).items() if key not in left}
-        name = f"{_name(kind)} {_code_hash(codes)}" if codes else _name(kind)
-        return {"type": name, **{key: self.of(each) for key, each in {**shared, **known}.items()}}
+        return {
+            "type": self.named(kind),
+            **{key: self.of(each) for key, each in {**shared, **known}.items()},
+        }
 
     def named(self, value: Any) -> str:  # noqa: ANN401
-        """Return the name of a class or of a function that is not written in Python."""
-        return _name(value)
+        """Return the name of a class, with its code, or of a function not written in Python."""
+        own = _own(value) if isinstance(value, type) else []
+        codes = [code for each in own for code in _codes(each)]
+        return f"{_name(value)} {_code_hash(codes)}" if codes else _name(value)
 
     def unknown(self, value: Any) -> str:  # noqa: ANN401
         """Return the type."""
@@ -180,6 +187,25 @@ def _is_of_library(named: Any) -> bool:  # noqa: ANN401
     return str(named.__module__).split(".")[0] in _LIBRARIES
 
 
+def _as_written(function: FunctionType) -> FunctionType:
+    """Return a function without what checkers of types have put around it."""
+    inner = getattr(function, "__wrapped__", None)
+    while isinstance(inner, FunctionType) and _is_checker(function):
+        function, inner = inner, getattr(inner, "__wrapped__", None)
+    return function
+
+
+def _is_checker(function: FunctionType) -> bool:
+    home = str(function.__globals__.get("__name__"))  # __module__ is that of what it wraps
+    is_generated = function.__code__.co_filename.startswith("<@beartype(")
+    return is_generated or home.split(".")[0] in _CHECKERS
+
+
+def _own(kind: type) -> list[type]:
+    """Return a class and its bases, without those of libraries."""
+    return [each for each in kind.__mro__ if not _is_of_library(each)]
+
+
 def _enclosed(function: FunctionType) -> Iterator[Any]:
     for cell in function.__closure__ or ():
         try:
@@ -194,7 +220,7 @@ def _codes(kind: type) -> list[CodeType]:
     for _, each in sorted(vars(kind).items(), key=lambda item: item[0]):
         inner = each.fget if isinstance(each, property) else getattr(each, "__func__", each)
         if isinstance(inner, FunctionType):
-            found.append(inner.__code__)
+            found.append(_as_written(inner).__code__)
     return found
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from captum_blackbox._compat import class_targets, format_like_inputs, one_tensor
 from captum_blackbox.errors import InputError, check_choice, warn_user
 from captum_blackbox.fragility.ball import Amount, Ball
-from captum_blackbox.fragility.chance import generators, random_signs
+from captum_blackbox.fragility.chance import DRAWS, generators, random_signs
 from captum_blackbox.fragility.influence_result import InfluenceAttackResult
 from captum_blackbox.fragility.prediction import labels_of, number_of_classes
 from captum_blackbox.fragility.surrogate import Beta, beta_at, softened
@@ -29,7 +29,6 @@ InfluenceMode: TypeAlias = Literal["influence", "random"]
 """Against the gradient of the influence, or random signs of the same size, to compare with."""
 
 _REACH = 2.5  # radii that an iterative attack can walk
-_DRAWS = 16  # of random signs, until the label is kept: as many as InterpretationAttack takes
 
 
 class InfluenceAttack(Perturbation):
@@ -259,7 +258,7 @@ class _Walk:
     def draw(self, own: Sequence[torch.Generator]) -> None:
         """Put random signs on each image until it has its label; keep the first that do."""
         open_ = torch.ones_like(self._label, dtype=torch.bool)
-        for _ in range(_DRAWS):
+        for _ in range(DRAWS):
             self.now = self._ball.images
             values, kept = self._move(random_signs(own, self.now), self._ball.radius)
             self._values[-1] = values.masked_fill(~open_, torch.nan)

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from captum_blackbox.errors import ExplanationWarning, InputError
 from captum_blackbox.fragility.ball import Ball
-from captum_blackbox.fragility.chance import random_normals, random_signs
+from captum_blackbox.fragility.chance import DRAWS, random_normals, random_signs
 from captum_blackbox.fragility.clean import Clean, judged
 from captum_blackbox.fragility.criteria import Criterion
 from captum_blackbox.fragility.objectives import Objective, Random, RandomWalk, Task, normalised
@@ -24,8 +24,6 @@ from captum_blackbox.shapes import Images
 
 OnFlip: TypeAlias = Literal["continue", "revert"]
 """What happens when the label changes: walk on, or step back and halve the step."""
-
-_DRAWS = 16  # of a random change, until the label is kept
 
 Stop: TypeAlias = Callable[[Images, Tensor, Tensor, Tensor], Tensor]
 """Images, their maps, their scores and their rows → which of them need no more steps."""
@@ -117,7 +115,7 @@ class Walk:
         Raises:
             InputError: There is no direction to walk in, and the plan is strict.
         """
-        steps = min(_DRAWS, self.plan.steps) if self._is_one_draw else self.plan.steps
+        steps = min(DRAWS, self.plan.steps) if self._is_one_draw else self.plan.steps
         bar = tqdm(
             total=steps,
             desc=self.plan.objective.name,

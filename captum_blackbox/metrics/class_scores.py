@@ -26,9 +26,12 @@ class ClassScores:
         target: A class for all or one for each, in any of Captum's forms; ``None`` asks the box
             for its prediction on ``images``, which costs ``N`` queries.
         score: ``"probability"``; or ``"logit"``, if that is what the box answers.
+        variants: How many it will be asked about in all, so that a budget that does not cover them
+            is refused now.
 
     Raises:
         InputError: ``score`` is unknown, or not among what the box answers.
+        QueryBudgetError: The box has no cache, and its budget does not cover all of it.
         TargetError: ``target`` does not name one class per image.
 
     Example:
@@ -39,7 +42,13 @@ class ClassScores:
     """
 
     def __init__(
-        self, box: BlackBox, images: Images, target: Target, score: Score = "probability"
+        self,
+        box: BlackBox,
+        images: Images,
+        target: Target,
+        score: Score = "probability",
+        *,
+        variants: int = 0,
     ) -> None:
         check_choice("score", score, get_args(Score))
         if score == "logit" and box.output != "logits":
@@ -50,11 +59,12 @@ class ClassScores:
         self._box = box
         self._read_logits = score == "logit"
         self._in_range = target is None or box.num_classes is not None
-        if target is None:
-            self.targets = self._ask(images).argmax(1)
-        else:
+        if target is not None:
             classes = box.num_classes or _MANY_CLASSES
             self.targets = class_targets(target, len(images), classes, images.device)
+        box.check_budget(variants + (len(images) if target is None else 0))
+        if target is None:
+            self.targets = self._ask(images).argmax(1)
 
     def __call__(self, variants: Images, rows: Int64[Tensor, " variants"]) -> PerImage:
         """Return the score of each variant, in float32 or wider; ``rows`` names its image.

@@ -88,6 +88,8 @@ def deletion(
         ShapeError: ``inputs`` are no images, or the maps or the substrate do not fit them.
         InputError: A setting cannot be used, or a map has NaN or infinite values.
         TargetError: ``target`` does not name one class per image.
+        QueryBudgetError: The budget of the box does not cover the game; without a cache nothing
+            was asked.
 
     References:
         Petsiuk, Das, Saenko, "RISE", BMVC 2018, sec. 4.1 and its public code (``evaluation.py``),
@@ -190,10 +192,11 @@ def _play(
     empty = substrate_images(images, substrate)
     start, finish = (images, empty) if game == "deletion" else (empty, images)
     # Everything is checked: only now may queries be spent.
-    scores = ClassScores(box, images, target, score)
     steps = math.ceil(pixels / step)
+    queries = len(images) * (steps + 1)
+    scores = ClassScores(box, images, target, score, variants=queries)
     counts = torch.arange(steps + 1, dtype=torch.int32, device=images.device) * min(step, pixels)
-    with tqdm(total=len(images) * (steps + 1), desc=game, disable=not show_progress) as bar:
+    with tqdm(total=queries, desc=game, disable=not show_progress) as bar:
         curve = scores_while_replacing(
             scores, start, finish, ranks, counts, batch_size=at_once, bar=bar
         )

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from captum_blackbox.errors import InputError, ShapeError, warn_user
+from captum_blackbox.errors import BatchMessage, InputError, ShapeError, warn_user
 from captum_blackbox.metrics.maps import Channels, one_channel, pixel_ranks
 from captum_blackbox.shapes import PerImage, Saliency
 
@@ -96,10 +96,8 @@ def relevance_mass(a: Tensor, mask: Tensor, *, channels: Channels = "sum") -> Pe
     total = positive.sum((1, 2))
     empty = (total == 0).nonzero().flatten().tolist()
     if empty:
-        warn_user(
-            f"the map of image {empty[0]} has no positive importance ({len(empty)} of "
-            f"{len(total)} have none); its relevance mass is set to 0"
-        )
+        pattern = "the map of {image} is nowhere positive{count}; its relevance mass is set to 0"
+        warn_user(BatchMessage.about(pattern, empty, len(total)))
     share = (positive * inside).sum((1, 2)) / torch.where(total > 0, total, 1.0)
     return _where_defined(share, inside)
 
@@ -171,15 +169,16 @@ def _where_defined(
     """Return the values, NaN for empty masks; warn of those and of maps without an order."""
     flat = [] if ordered is None else _is_flat(ordered).nonzero().flatten().tolist()
     if flat:
-        warn_user(
-            f"the map of image {flat[0]} is the same everywhere ({len(flat)} of {len(values)} "
-            "are) and points nowhere; it counts as 0"
+        pattern = (
+            "the map of {image} is the same everywhere{count} and points nowhere; it counts as 0"
         )
+        warn_user(BatchMessage.about(pattern, flat, len(values)))
     without = ~inside.flatten(1).any(1)
     missing = without.nonzero().flatten().tolist()
     if missing:
-        warn_user(
-            f"the mask of image {missing[0]} is empty ({len(missing)} of {len(values)} are); what "
-            "should be found is not known, so the result is NaN"
+        pattern = (
+            "the mask of {image} is empty{count}; what should be found is not known, so the result "
+            "is NaN"
         )
+        warn_user(BatchMessage.about(pattern, missing, len(values)))
     return torch.where(without, torch.nan, values.double())

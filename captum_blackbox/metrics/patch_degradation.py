@@ -108,6 +108,8 @@ def patch_degradation(
         ShapeError: ``inputs`` are no images, or the maps do not fit them.
         InputError: A setting cannot be used, or a map has NaN or infinite values.
         TargetError: ``target`` does not name one class per image.
+        QueryBudgetError: The budget of the box does not cover all of it; without a cache nothing
+            was asked.
 
     References:
         Kindermans et al., "Learning how to explain neural networks", ICLR 2018, sec. 5 and
@@ -137,8 +139,8 @@ def patch_degradation(
     flat = images.clone()
     grid.fill(flat, grid.means(images).to(images.dtype))
     # Everything is checked: only now may queries be spent.
-    scores = ClassScores(box, images, target, score)
     queries = len(images) * (len(counts) + random_orders * (len(counts) - 1))
+    scores = ClassScores(box, images, target, score, variants=queries)
     with tqdm(total=queries, desc=_NAME, disable=not show_progress) as bar:
 
         def curve_of(patch_ranks: Int32[Tensor, "batch rows columns"], counts: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from captum_blackbox.errors import InputError, ShapeError, warn_user
+from captum_blackbox.errors import BatchMessage, InputError, ShapeError, warn_user
 from captum_blackbox.metrics.maps import Channels, one_channel, pixel_ranks
 
 _SHARE = 0.02  # of the pixels: 1000 of 227 x 227, as published
@@ -77,10 +77,8 @@ def rank_correlation(a: Tensor, b: Tensor, *, channels: Channels = "abs_sum") ->
     sizes = ((first**2).sum(1) * (second**2).sum(1)).sqrt()
     flat = (sizes == 0).nonzero().flatten().tolist()
     if flat:
-        warn_user(
-            f"a map of image {flat[0]} is the same everywhere ({len(flat)} of {len(sizes)} are); "
-            "the rank correlation is set to 0"
-        )
+        pattern = "a map of {image} is the same everywhere{count}; the rank correlation is set to 0"
+        warn_user(BatchMessage.about(pattern, flat, len(sizes)))
     return (first * second).sum(1) / _positive(sizes)
 
 

@@ -5,12 +5,12 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
 from captum_blackbox.errors import InputError, ShapeError
 from captum_blackbox.report.figure import (
-    add_legend,
     figure_png,
     method_colors,
     name_axes,
@@ -25,7 +25,7 @@ def game_png(curves: Mapping[str, Tensor], game: Literal["deletion", "insertion"
     """Draw one game: the score over the fraction of pixels replaced, a curve per method.
 
     Several images give their mean, with a band of one standard error; the legend has the mean area
-    under the curve.
+    under the curve, the best first.
 
     Args:
         curves: Method → scores ``(N, steps + 1)``; a dictionary of one-image rows is fine.
@@ -45,20 +45,25 @@ def game_png(curves: Mapping[str, Tensor], game: Literal["deletion", "insertion"
     """
     if not curves:
         raise InputError("there is no curve to draw")
-    figure, axes = new_axes(3.9, 2.9)
+    figure, axes = new_axes(5.6, 2.9, long_labels=True)
+    rows = {name: _rows(name, scores) for name, scores in curves.items()}
+    areas = {
+        name: float(np.trapezoid(each.mean(0), _fraction(each))) for name, each in rows.items()
+    }
     colors = method_colors(list(curves))
-    for name, scores in curves.items():
-        rows = _rows(name, scores)
-        fraction = np.linspace(0, 1, rows.shape[1])
-        label = f"{name}  {np.trapezoid(rows.mean(0), fraction):.3f}"
-        axes.plot(fraction, rows.mean(0), color=colors[name], linewidth=1.8, label=label)
-        _add_band(axes, fraction, rows, colors[name])
+    for name in sorted(rows, key=lambda name: areas[name], reverse=game == "insertion"):
+        fraction, line = _fraction(rows[name]), _line(name, colors)
+        axes.plot(
+            fraction, rows[name].mean(0), line, color=colors[name], linewidth=1.8,
+            label=f"{areas[name]:.3f}  {name}",
+        )  # fmt: skip
+        _add_band(axes, fraction, rows[name], colors[name])
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     done = {"deletion": "deleted", "insertion": "inserted"}[game]
     name_axes(axes, f"pixels {done}, most important first", "probability of the class")
-    add_legend(axes, "upper right" if game == "deletion" else "lower right")
+    _add_legend(figure, axes, "area")
     return figure_png(figure)
 
 
@@ -94,10 +99,8 @@ def degradation_png(curves: Mapping[str, Tensor], *, every: int = 1) -> bytes:
     rows = {name: _rows(name, scores) for name, scores in curves.items()}
     areas = {name: float((each[:, 0] - each.mean(1)).mean()) for name, each in rows.items()}
     colors = method_colors(list(curves))
-    shown = list(colors.values())
-    for i, name in sorted(enumerate(rows), key=lambda each: -areas[each[1]]):
-        patches = every * np.arange(rows[name].shape[1])
-        line = _LINES[shown[:i].count(colors[name]) % len(_LINES)]
+    for name in sorted(rows, key=lambda name: -areas[name]):
+        patches, line = every * np.arange(rows[name].shape[1]), _line(name, colors)
         axes.plot(
             patches, rows[name].mean(0), line, color=colors[name], linewidth=1.6,
             label=f"{areas[name]:.3f}  {name}",
@@ -107,16 +110,7 @@ def degradation_png(curves: Mapping[str, Tensor], *, every: int = 1) -> bytes:
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     name_axes(axes, "patches replaced, most important first", "probability of the class")
-    ink = axes.yaxis.label.get_color()
-    legend = figure.legend(
-        loc="outside right upper",
-        fontsize=8,
-        labelcolor=ink,
-        frameon=False,
-        title="AOPC",
-        alignment="left",
-    )
-    legend.get_title().set(fontsize=8, color=ink)
+    _add_legend(figure, axes, "AOPC")
     return figure_png(figure)
 
 
@@ -169,6 +163,30 @@ def layers_png(importance: Mapping[str, float], meaning: str) -> bytes:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     name_axes(axes, meaning, "")
     return figure_png(figure)
+
+
+def _add_legend(figure: Figure, axes: Axes, title: str) -> None:
+    """Add a legend beside the axes, where it covers no curve."""
+    ink = axes.yaxis.label.get_color()
+    legend = figure.legend(
+        loc="outside right upper",
+        fontsize=8,
+        labelcolor=ink,
+        frameon=False,
+        title=title,
+        alignment="left",
+    )
+    legend.get_title().set(fontsize=8, color=ink)
+
+
+def _line(name: str, colors: Mapping[str, str]) -> str:
+    """Return a style of line that tells a method from those before it of the same colour."""
+    before = list(colors)[: list(colors).index(name)]
+    return _LINES[sum(colors[other] == colors[name] for other in before) % len(_LINES)]
+
+
+def _fraction(rows: np.ndarray) -> np.ndarray:
+    return np.linspace(0, 1, rows.shape[1])
 
 
 def _add_band(axes: Axes, x: np.ndarray, rows: np.ndarray, color: str) -> None:

@@ -55,13 +55,6 @@ def name_axes(axes: Axes, x: str, y: str) -> None:
     axes.set_ylabel(y, fontsize=_FONT, color=_INK)
 
 
-def add_legend(axes: Axes, location: Literal["upper right", "lower right"]) -> None:
-    """Add a quiet legend."""
-    axes.legend(
-        loc=location, fontsize=_FONT - 1, labelcolor=_INK, framealpha=0.85, edgecolor="none"
-    )
-
-
 def figure_png(figure: Figure) -> bytes:
     """Return the figure as PNG; the same figure gives the same bytes."""
     buffer = io.BytesIO()

@@ -120,6 +120,8 @@ class RISE(PerturbationAttribution):
             ShapeError: ``inputs`` is not one tensor of images.
             TargetError: ``target`` does not name one class per image.
             InputError: ``additional_forward_args`` is given, or ``masks_per_eval`` is below 1.
+            QueryBudgetError: The budget of the box does not cover all masks; without a cache
+                nothing was asked.
         """
         images, is_tuple = one_tensor(inputs, self.get_name())
         check_images(images)
@@ -151,8 +153,8 @@ class RISE(PerturbationAttribution):
         self, images: Tensor, target: Target, at_once: int, show_progress: bool
     ) -> Tensor:
         size = (images.shape[2], images.shape[3])
+        scores = ClassScores(self.box, images, target, variants=len(images) * self.masks)
         drawn = draw_masks(self.masks, self.grid, self.probability, self.seed)
-        scores = ClassScores(self.box, images, target)
         rows = torch.arange(len(images), device=images.device)
         # Half precision is what the box sees, but nothing to add thousands of numbers in.
         total = images.new_zeros(

@@ -8,14 +8,14 @@ import warnings
 import pytest
 import torch
 from audits import TINY, images, network, quietly
-from page_reader import EVIL, Reader
+from page_reader import EVIL, page_of
 
 from captum_blackbox import RISE, BlackBox, SceneConcepts
 from captum_blackbox.audit import AuditBudget, AuditImages, Grade
 from captum_blackbox.audit.axioms import AXIOMS, LINES
 from captum_blackbox.audit.judging import kept_map
 from captum_blackbox.audit.shaking import changed_by_signs
-from captum_blackbox.errors import BlackBoxError, InputError, ShapeError
+from captum_blackbox.errors import ArtifactError, BlackBoxError, InputError, ShapeError
 from captum_blackbox.metrics import deletion
 
 METHODS = ["gradient", "ig", "grad-cam", "layer-sum", "pattern-attribution", "rise"]
@@ -66,7 +66,7 @@ def test_gains_are_above_zero_where_a_map_is_better(whole):
 def test_kept_maps_are_those_that_were_judged(whole):
     audit, _, _, model = whole
     for name in METHODS:
-        maps = torch.stack([kept_map(audit.place, name, row) for row in range(3)])
+        maps = torch.stack([kept_map(audit.place, audit.methods[name], row) for row in range(3)])
         areas = deletion(
             model, images().inputs, maps, audit.answers.predicted.tolist(), step=16
         ).auc
@@ -112,14 +112,24 @@ def test_a_budget_may_attack_the_first_images_only(tmp_path):
     audit = quietly(network(), images(3), tmp_path, methods=["gradient", "rise"], budget=few)
     assert {audit.evidence[name].attacks.images for name in ("gradient", "rise")} == {1}
     assert audit.evidence["gradient"].images == 3
-    assert "left at 8/255 –" in Reader(audit.write(tmp_path).read_text()).text
+    assert "left at 8/255 –" in page_of(audit.write(tmp_path)).text
+
+
+def test_random_signs_alone_are_no_attack(tmp_path):
+    signs = dataclasses.replace(TINY, modes=("random",))
+    audit = quietly(network(), images(2), tmp_path, methods=["gradient"], budget=signs)
+    assert not audit.evidence["gradient"].attacks.is_aimed
+    because = audit.verdicts["gradient"].because
+    assert "Random signs of 8/255 leave" in because
+    assert "Not attacked: the budget asks for random signs only." in because
+    assert "random signs only; by random signs" in page_of(audit.write(tmp_path)).text
 
 
 def test_the_page_escapes_names_and_links_to_what_is_there(whole):
     _, out, path, _ = whole
-    found = Reader(path.read_text())
+    found = page_of(path)
     assert len(found.all("script")) == 1
-    assert not any(name.startswith("on") for _, each in found.tags for name in each)
+    assert not found.handlers
     assert "".join(found.words).count(EVIL) >= 5
     addresses = [each["href"] for each in found.all("a") if not each["href"].startswith("#")]
     assert len(addresses) > 20
@@ -149,6 +159,19 @@ def test_a_second_run_does_nothing_and_writes_the_same(whole, tmp_path):
     assert again.read_text() == path.read_text()
 
 
+def test_what_is_kept_of_another_explanation_is_named_and_not_left_out(tmp_path):
+    quietly(network(), images(2), tmp_path, methods=["gradient", "grad-cam"])
+    (path,) = (tmp_path / "kept").glob("fragility-gradient-*")
+    (other,) = (tmp_path / "kept").glob("fragility-grad-cam-*")
+    path.write_bytes(other.read_bytes())
+    with pytest.raises(ArtifactError, match=f"{path.name}' does not belong here: attacks is"):
+        quietly(network(), images(2), tmp_path, methods=["gradient", "grad-cam"])
+    path.unlink()
+    assert (
+        "gradient" in quietly(network(), images(2), tmp_path, methods=["gradient"]).fragility.curves
+    )
+
+
 def test_the_model_is_left_as_it_was(tmp_path):
     model = network().train()
     before = {name: each.clone() for name, each in model.state_dict().items()}
@@ -175,7 +198,7 @@ def test_an_image_that_the_model_fails_on_is_reported_and_the_rest_goes_on(tmp_p
     audit = quietly(Fails(), images(3, names=["a", "b", "c"]), tmp_path, methods=["gradient"])
     assert list(audit.answers.lost) == [1]
     assert audit.images.names == ("a", "c")
-    text = Reader(audit.write(tmp_path).read_text()).text
+    text = page_of(audit.write(tmp_path)).text
     assert "The model failed on 1 image, which is left out" in text
     assert re.search(r"the model\s?b\s?.*not this <one>", text)
 
@@ -190,7 +213,7 @@ def test_a_black_box_gets_what_only_calls_it_and_a_student(tmp_path):
     assert audit.evidence["distilled"].attacks is not None
     assert 0 <= audit.agreement <= 1
     assert audit.comparison.cost("rise").forward == 3 * TINY.masks
-    assert "The student that stands in" in Reader(audit.write(tmp_path).read_text()).text
+    assert "The student that stands in" in page_of(audit.write(tmp_path)).text
 
 
 def test_a_method_that_needs_more_than_calls_says_so(tmp_path):
@@ -199,7 +222,7 @@ def test_a_method_that_needs_more_than_calls_says_so(tmp_path):
     audit = quietly(box, images(2), tmp_path, methods=["gradient", "rise"])
     assert audit.verdicts["gradient"].grade is Grade.FAILED
     assert "this model can only be called" in audit.verdicts["gradient"].because
-    assert "this model can only be called" in Reader(audit.write(tmp_path).read_text()).text
+    assert "this model can only be called" in page_of(audit.write(tmp_path)).text
 
 
 def test_a_method_that_does_not_suit_the_network_does_not_end_the_audit(tmp_path):

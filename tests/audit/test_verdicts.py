@@ -22,11 +22,13 @@ WORSE = Gain("insertion", -0.2, -0.3, -0.1)
 UNCLEAR = Gain("infidelity", 0.1, -0.1, 0.3)
 HELD = Attacks(None, "8/255", 0.8, 0.9, 1, 12)
 BROKE = Attacks("2/255", "2/255", 0.1, 0.9, 11, 12)
+SHAKEN = dataclasses.replace(HELD, is_aimed=False, chance=None)  # by random signs, and held
+SHAKEN_OFF = dataclasses.replace(BROKE, is_aimed=False, chance=None)
 ALL_MET = dict.fromkeys(AXIOMS, True)
 
 
 def grade(tests, images=12, **more):
-    return verdict(Evidence("Mine", images, tests, **more)).grade
+    return verdict(Evidence("Mine", images, tests, **{"attacks": HELD, **more})).grade
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,9 @@ def test_faithfulness_by_hand(tests, expected):
     [
         ({"attacks": HELD}, Grade.SUPPORTED),
         ({"attacks": BROKE}, Grade.CARE),
+        ({"attacks": None}, Grade.CARE),
+        ({"attacks": SHAKEN}, Grade.CARE),
+        ({"attacks": SHAKEN_OFF}, Grade.CARE),
         ({"axioms": ALL_MET}, Grade.SUPPORTED),
         ({"axioms": ALL_MET | {"completeness": False}}, Grade.SUPPORTED),
         ({"axioms": ALL_MET | {SANITY[0]: False}}, Grade.CARE),
@@ -108,22 +113,34 @@ def test_the_words_for_one_image_and_no_attack():
     assert found.believe.endswith("1 image cannot show much.")
 
 
-def test_what_was_not_attacked_says_so_even_if_supported():
-    assert "was not tested" in verdict(Evidence("Mine", 12, [BETTER])).believe
+def test_what_nobody_could_attack_is_believed_with_care():
+    found = verdict(Evidence("Mine", 12, [BETTER]))
+    assert found.believe == (
+        "The places it marks matter to the model, but how easily it can be fooled on purpose was "
+        "not tested."
+    )
     assert "was not tested" not in verdict(Evidence("Mine", 12, [BETTER], attacks=HELD)).believe
+    assert "was not tested" not in verdict(Evidence("Mine", 12, [BETTER], attacks=BROKE)).believe
 
 
 def test_random_signs_count_where_no_attack_can_follow():
-    shaken = dataclasses.replace(HELD, is_aimed=False, chance=None)
-    held = verdict(Evidence("Mine", 12, [BETTER], attacks=shaken, not_attacked="no derivative"))
-    assert held.grade is Grade.SUPPORTED and "on purpose was not tested" in held.believe
+    held = verdict(Evidence("Mine", 12, [BETTER], attacks=SHAKEN, not_attacked="no derivative"))
+    assert held.grade is Grade.CARE and "on purpose was not tested" in held.believe
     assert held.because.replace("\u00a0", " ").endswith(
         "Random signs of 8/255 leave 80 % of its most important pixels, and fewer than half on 1 of "
-        "12 images. Not attacked: no derivative."
+        "12 images. Not attacked: no derivative. Its axioms were not checked."
     )
-    broke = dataclasses.replace(BROKE, is_aimed=False)
-    found = verdict(Evidence("Mine", 12, [BETTER], attacks=broke))
+    found = verdict(Evidence("Mine", 12, [BETTER], attacks=SHAKEN_OFF))
     assert found.grade is Grade.CARE and "even random changes" in found.believe
+    assert "was not tested" not in found.believe
+
+
+def test_axioms_that_nobody_checked_are_no_doubt_and_are_said():
+    assert grade([BETTER]) is grade([BETTER], axioms=ALL_MET) is Grade.SUPPORTED
+    unknown = verdict(Evidence("Mine", 12, [BETTER], attacks=HELD))
+    assert unknown.because.endswith(" Its axioms were not checked.")
+    known = verdict(Evidence("Mine", 12, [BETTER], attacks=HELD, axioms=ALL_MET))
+    assert known.because.endswith(" Meets 9 of 9 axioms.")
 
 
 def test_without_maps_the_reason_is_said():
@@ -132,7 +149,7 @@ def test_without_maps_the_reason_is_said():
 
 
 gains = some.lists(some.sampled_from([BETTER, WORSE, UNCLEAR]), max_size=5)
-attacks = some.sampled_from([None, HELD, BROKE])
+attacks = some.sampled_from([None, HELD, BROKE, SHAKEN, SHAKEN_OFF])
 axioms = some.sampled_from([{}, ALL_MET, ALL_MET | {SANITY[1]: False}])
 
 
@@ -142,6 +159,8 @@ def test_worse_numbers_never_help(tests, attack, axiom, images):
     worse = [
         Evidence("Mine", images, [*tests[:-1], WORSE], attacks=attack, axioms=axiom),
         Evidence("Mine", images, tests, attacks=BROKE, axioms=axiom),
+        Evidence("Mine", images, tests, attacks=None, axioms=axiom),
+        Evidence("Mine", images, tests, attacks=SHAKEN, axioms=axiom),
         Evidence("Mine", images, tests, attacks=attack, axioms=ALL_MET | {SANITY[0]: False}),
         Evidence("Mine", 1, tests, attacks=attack, axioms=axiom),
     ]
@@ -162,3 +181,28 @@ def test_order_is_by_grade_then_tests_then_what_an_attack_leaves():
     }
     verdicts = {name: verdict(each) for name, each in evidence.items()}
     assert in_order(verdicts, evidence) == ["best", "weak", "weaker", "none", "failed", "random"]
+
+
+def test_being_unattackable_is_no_merit():
+    """An attack leaves less than random signs, so only these compare all methods."""
+    some_left = {
+        "withstood": dataclasses.replace(HELD, left=0.6),
+        "withstood barely": dataclasses.replace(HELD, left=0.51, chance=0.99),
+        "broke": dataclasses.replace(BROKE, left=0.1, chance=0.95),
+        "shaken": dataclasses.replace(SHAKEN, left=0.9),
+        "broke, and no signs do": dataclasses.replace(BROKE, left=0.2, chance=0.8),
+        "broke, and signs do more": dataclasses.replace(BROKE, left=0.4, chance=0.6),
+        "broke more": dataclasses.replace(BROKE, left=0.3, chance=0.6),
+        "random signs broke it": dataclasses.replace(SHAKEN_OFF, left=0.45),
+        "nobody tried": None,
+    }
+    evidence = {  # of one grade: a test speaks against each
+        name: Evidence(name, 12, [BETTER] * 3 + [WORSE], attacks=attacks)
+        for name, attacks in reversed(some_left.items())
+    }
+    verdicts = {name: verdict(each) for name, each in evidence.items()}
+    assert {each.grade for each in verdicts.values()} == {Grade.CARE}
+    assert in_order(verdicts, evidence) == list(some_left)
+    evidence["shaken"] = dataclasses.replace(evidence["shaken"], tests=[BETTER] * 4)
+    verdicts["shaken"] = verdict(evidence["shaken"])
+    assert in_order(verdicts, evidence)[0] == "shaken"  # tests come first

@@ -3,12 +3,15 @@
 import functools
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import captum.attr as captum
 import pytest
 import torch
 from attacked_networks import small_cnn, some_images
+from beartype import beartype
+from jaxtyping import jaxtyped
 from torch import nn
 from zennit.attribution import Gradient
 from zennit.composites import EpsilonPlus
@@ -147,6 +150,41 @@ def test_another_explanation_is_refused_and_what_differs_is_named(name, tmp_path
         assert torch.equal(run(same, path).values.nan_to_num(-9), found.values.nan_to_num(-9))
     with pytest.raises(ArtifactError, match=f"attacks: a: .*{message}"):
         run(attacks_of(second), path)
+
+
+def test_a_function_that_was_only_renamed_is_named_by_both_names(tmp_path):
+    path, attacks = tmp_path / "curves.safetensors", attacks_of(lambda model: powered)
+    run(attacks, path)
+    moved = types.FunctionType(powered.__code__, vars(sys.modules[__name__]), "moved", (1,))
+    moved.__module__, moved.__qualname__ = "elsewhere", "moved"
+    with pytest.raises(ArtifactError) as caught:
+        run(attacks_of(lambda model: moved), path)
+    old = f"{powered.__module__}.powered"
+    assert str(caught.value) == (
+        f"{str(path)!r} knows a function by another name: attacks: a: explanation: function: "
+        f"function is {old!r} in the file, 'elsewhere.moved' here; its code is the same, so it was "
+        "moved, or a tool has wrapped or renamed it. Give it its old name back to go on, or delete "
+        "the file to do these attacks again"
+    )
+    with pytest.raises(ArtifactError, match="does not belong here: .* seed is 0 in the"):
+        run(attacks_of(lambda model: moved), path, seed=1)
+
+
+@pytest.mark.parametrize("checker", [beartype, jaxtyped(typechecker=beartype), None])
+def test_what_checks_types_changes_no_description(checker):
+    def function(model, images, target):
+        return gradient_of(model, images, target)
+
+    class Checked(Own):
+        def __call__(self, model, images, target):
+            return powered(model, images, target, 5)
+
+    model = small_cnn()
+    before = describe([function, Checked()], model)
+    check = checker or jaxtyped(typechecker=None)
+    Checked.__call__ = check(Checked.__call__)
+    assert describe([check(function), Checked()], model) == before
+    assert describe(functools.wraps(function)(lambda *given: None), model) != before[0]
 
 
 def test_a_relative_defence_is_kept_and_compared(tmp_path):

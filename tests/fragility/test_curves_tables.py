@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -134,3 +135,12 @@ def test_what_was_not_measured_is_a_dash(curves):
 )
 def test_a_radius_is_written_as_people_do(radius, name):
     assert radius_name(radius) == name
+
+
+def test_csv_has_no_formula_and_keeps_its_numbers(curves, tmp_path):
+    path = tmp_path / "curves.csv"
+    replace(curves, methods=("=1+1",), values=-curves.values).to_csv(path)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["method"] for row in rows} == {"'=1+1"}
+    assert any(row["value"].startswith("-0.") for row in rows)
