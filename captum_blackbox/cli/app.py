@@ -128,16 +128,7 @@ def explain(
 
         run_explain(
             ModelOptions(
-                model,
-                weights,
-                output_kind,
-                num_classes,
-                classes,
-                size,
-                mean,
-                std,
-                preset,
-                device,
+                model, weights, output_kind, num_classes, classes, size, mean, std, preset, device
             ),
             StudentOptions(student, student_weights, queries, epochs),
             images=images,
@@ -185,16 +176,7 @@ def distill(
 
         run_distill(
             ModelOptions(
-                model,
-                weights,
-                output_kind,
-                num_classes,
-                classes,
-                size,
-                mean,
-                std,
-                preset,
-                device,
+                model, weights, output_kind, num_classes, classes, size, mean, std, preset, device
             ),
             StudentOptions(student, student_weights, queries, epochs),
             images=images,

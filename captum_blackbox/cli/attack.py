@@ -20,23 +20,23 @@ from captum_blackbox.cli.attack_options import (
 )
 from captum_blackbox.cli.messages import plain_messages
 from captum_blackbox.cli.options import (
+    LOGITS,
     BudgetName,
     Classes,
     Device,
     DeviceName,
+    ImagesOrScenes,
     Mean,
     Model,
     ModelOptions,
     NumClasses,
     Out,
-    OutputKindName,
     Preset,
     Seed,
     Size,
     Std,
     Weights,
 )
-from captum_blackbox.cli.patterns_options import ImagesOrScenes
 
 
 def attack(
@@ -79,16 +79,7 @@ def attack(
 
         run_attack(
             ModelOptions(
-                model,
-                weights,
-                OutputKindName.LOGITS,
-                num_classes,
-                classes,
-                size,
-                mean,
-                std,
-                preset,
-                device,
+                model, weights, LOGITS, num_classes, classes, size, mean, std, preset, device
             ),
             AttackOptions.of(
                 methods,

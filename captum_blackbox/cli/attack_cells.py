@@ -23,7 +23,7 @@ from captum_blackbox.cli.attack_options import AttackOptions, Radius, mode_of
 from captum_blackbox.errors import ArtifactError
 from captum_blackbox.fragility import AttackResult, InterpretationAttack, normalised
 from captum_blackbox.fragility.curves_result import MEASURES
-from captum_blackbox.fragility.visibility import structural_similarities, to_pixels
+from captum_blackbox.fragility.curves_running import measured
 
 FOLDER = "attacked"
 _STEP = 1 / 16  # of the radius, as published
@@ -209,7 +209,7 @@ class KeptCells:
                 return [each for part in parts for each in part]
             errors.append(error)
             return [_untouched(clean, str(error))]
-        return [_part(attack, clean, result)]
+        return [_part(attack, clean.to(result.inputs), result)]
 
     def _header(self, cell: Cell) -> dict[str, Any]:
         options = self.options
@@ -252,25 +252,13 @@ class _Part(NamedTuple):
 
 
 def _part(attack: InterpretationAttack, clean: Tensor, result: AttackResult) -> _Part:
-    inputs = result.inputs.cpu()
-    before, after = (
-        to_pixels(each, attack.lower_bound, attack.upper_bound) for each in (clean, inputs)
-    )
-    found: Mapping[str, Tensor | None] = {
-        **result.attacked._asdict(),
-        "clean_confidence": result.clean.confidence,
-        "ssim": structural_similarities(before, after),
-        "success": result.success,
-        "label_kept": result.label_kept,
-    }
-    none = torch.full((len(clean),), torch.nan, dtype=torch.float64)
     before_mass = result.clean.region_mass
-    columns = [none if found[name] is None else found[name] for name in MEASURES]
+    none = torch.full((len(clean),), torch.nan, dtype=torch.float64)
     tensors = {
-        "inputs": inputs,
+        "inputs": result.inputs.cpu(),
         "clean_maps": normalised(result.clean_maps).float().cpu(),
         "attacked_maps": normalised(result.attacked_maps).float().cpu(),
-        "measures": torch.stack([torch.as_tensor(each).double().cpu() for each in columns], 1),
+        "measures": measured(attack, clean, result).T.contiguous(),
         "label": result.label.cpu(),
         "best_step": result.best_step.cpu(),
         "region_before": none if before_mass is None else before_mass.double().cpu(),

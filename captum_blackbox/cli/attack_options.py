@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 import typer
 
-from captum_blackbox.cli.options import BudgetName
+from captum_blackbox.cli.options import IMAGES_PANEL, RUN_PANEL, BudgetName
 
 METHODS = {
     "gradient": "Gradient",
@@ -291,7 +291,7 @@ Region: TypeAlias = Annotated[
     ),
 ]
 AttackLimit: TypeAlias = Annotated[
-    int, typer.Option("--limit", min=1, help="Most images to attack.", rich_help_panel="The images")
+    int, typer.Option("--limit", min=1, help="Most images to attack.", rich_help_panel=IMAGES_PANEL)
 ]
 AttackBudgetOption: TypeAlias = Annotated[
     BudgetName,
@@ -299,6 +299,6 @@ AttackBudgetOption: TypeAlias = Annotated[
         "--budget",
         help="`quick`: 20 steps, a radius of 8/255, 10 steps of integrated gradients; `standard`: "
         "100, 2/255 to 8/255, 32; `paper`: 300, 1/255 to 8/255, 100.",
-        rich_help_panel="The run",
+        rich_help_panel=RUN_PANEL,
     ),
 ]

@@ -16,7 +16,7 @@ from captum_blackbox.cli.images import Preparation
 from captum_blackbox.cli.messages import say
 from captum_blackbox.cli.opened_model import OpenedModel, open_model
 from captum_blackbox.cli.options import ModelOptions, as_typed
-from captum_blackbox.cli.patterns_attribute import subject_of
+from captum_blackbox.cli.subjects import subject_of
 from captum_blackbox.concepts.image_loading import UNREADABLE
 from captum_blackbox.errors import ArtifactError, InputError
 

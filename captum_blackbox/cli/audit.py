@@ -19,6 +19,7 @@ from captum_blackbox.cli.options import (
     Device,
     DeviceName,
     Epochs,
+    ImagesOrScenes,
     Mean,
     Model,
     ModelOptions,
@@ -33,7 +34,6 @@ from captum_blackbox.cli.options import (
     Std,
     Weights,
 )
-from captum_blackbox.cli.patterns_options import ImagesOrScenes
 
 
 def audit(
@@ -79,7 +79,7 @@ def audit(
 
         run_audit_command(
             ModelOptions(
-                model, weights, output_kind, num_classes, classes, size, mean, std, preset, device,
+                model, weights, output_kind, num_classes, classes, size, mean, std, preset, device
             ),
             AuditOptions(
                 methods, fit_images, concepts, layer, student, queries, epochs, budget, seed
@@ -87,4 +87,4 @@ def audit(
             images=images,
             limit=limit,
             out=out,
-        )  # fmt: skip
+        )

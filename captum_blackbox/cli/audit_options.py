@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from captum_blackbox.cli.options import BudgetName
+from captum_blackbox.cli.options import IMAGES_PANEL, RUN_PANEL, BudgetName
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ AuditStudent: TypeAlias = Annotated[
     ),
 ]
 AuditLimit: TypeAlias = Annotated[
-    int, typer.Option("--limit", min=1, help="Most images to judge.", rich_help_panel="The images")
+    int, typer.Option("--limit", min=1, help="Most images to judge.", rich_help_panel=IMAGES_PANEL)
 ]
 AuditBudgetOption: TypeAlias = Annotated[
     BudgetName,
@@ -114,7 +114,7 @@ AuditBudgetOption: TypeAlias = Annotated[
         help="`quick`: 300 masks of RISE, 28 steps of the games, 10 of integrated gradients, "
         "attacks of 20 steps at 8/255 on the first 5 images; `standard`: 2000, 56, 32, 100 steps "
         "at three radii on all; `paper`: 4000, 28, 100, 300 steps at four.",
-        rich_help_panel="The run",
+        rich_help_panel=RUN_PANEL,
     ),
 ]
 ComparedMethods: TypeAlias = Annotated[
@@ -124,7 +124,8 @@ ComparedMethods: TypeAlias = Annotated[
         help="With commas: `random`, `saliency`, `input_x_gradient`, `integrated_gradients`, "
         "`smoothgrad`, `deeplift`, `guided_backprop`, `deconvnet`, `lrp`, `grad_cam`, "
         "`guided_grad_cam`, `layer_sum`, `occlusion`, `rise`; and, with --fit-images, "
-        "`pattern_attribution` and `distilled_layer_sum`.",
+        "`pattern_attribution`, `pattern_attribution_centred` (for networks with BatchNorm) and "
+        "`distilled_layer_sum`.",
         rich_help_panel=_COMPARISON,
     ),
 ]
@@ -148,6 +149,16 @@ Masks: TypeAlias = Annotated[
         rich_help_panel=_COMPARISON,
     ),
 ]
+ComparedFitImages: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--fit-images",
+        exists=True,
+        help="Images that patterns and the student of `distilled_layer_sum` are fitted to, without "
+        "labels: thousands like those of --images, at best.",
+        rich_help_panel=_COMPARISON,
+    ),
+]
 Reference: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -156,5 +167,5 @@ Reference: TypeAlias = Annotated[
     ),
 ]
 BatchSize: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Images explained together.", rich_help_panel="The run")
+    int, typer.Option(min=1, help="Images explained together.", rich_help_panel=RUN_PANEL)
 ]

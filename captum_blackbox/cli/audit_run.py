@@ -1,7 +1,5 @@
 """``captum-blackbox audit``: the model and its images, judged and written."""
 
-import functools
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,22 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import functional as transforms
 
 from captum_blackbox.audit import BUDGETS, AuditImages, run_audit
-from captum_blackbox.audit.methods import chosen_methods
+from captum_blackbox.audit.choosing import chosen_methods
 from captum_blackbox.cli import results as files
 from captum_blackbox.cli.audit_options import AuditOptions, names_in
 from captum_blackbox.cli.dissect_concepts import concepts_named
 from captum_blackbox.cli.dissect_layers import last_layer_with_maps
-from captum_blackbox.cli.images import Preparation, load_images
+from captum_blackbox.cli.images import load_images
 from captum_blackbox.cli.messages import say
 from captum_blackbox.cli.opened_model import OpenedModel, open_model
 from captum_blackbox.cli.options import DEMO, ModelOptions, as_typed
-from captum_blackbox.cli.patterns_attribute import subject_of
-from captum_blackbox.cli.patterns_fit import FITTED_SCENES
-from captum_blackbox.cli.question import question_of
+from captum_blackbox.cli.question import identity_of, question_of
 from captum_blackbox.cli.run import Subject
+from captum_blackbox.cli.subjects import FITTED_SEED, subject_of
 from captum_blackbox.concepts import Concepts, Scenes
 from captum_blackbox.dissection import NetworkDissection
 from captum_blackbox.errors import InputError
@@ -88,21 +84,6 @@ def run_audit_command(
     say(f"the page is {page.resolve()}")
 
 
-def identity_of(options: ModelOptions) -> str:
-    """Return what tells the user's file from another one; empty for networks of a library.
-
-    Weights of a network are known without it, and what its own code does is not.
-    """
-    source, _, factory = options.model.rpartition(":")
-    if not source.endswith(".py"):
-        return ""
-    digest = hashlib.sha256(factory.encode())
-    for path in (source, options.weights):
-        if path is not None:
-            digest.update(Path(path).read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def _images(opened: OpenedModel, subject: Subject) -> AuditImages:
     preparation = opened.preparation
     return AuditImages(
@@ -125,7 +106,7 @@ def _data(
         loaded.report_skipped()
         return loaded.inputs, loaded.skipped
     if opened.spec == DEMO and not images:
-        scenes = Scenes(_DEMO_FITTED, seed=FITTED_SCENES, size=opened.preparation.size)
+        scenes = Scenes(_DEMO_FITTED, seed=FITTED_SEED, size=opened.preparation.size)
         return opened.preparation.normalised(scenes.images), {}
     return None, {}
 
@@ -140,14 +121,7 @@ def _concepts(
         return None, None
     size = opened.preparation.size
     concepts = concepts_named(spec, size=size, names=None, colors=False)
-    prepare = functools.partial(_prepared, opened.preparation)
+    prepare = opened.preparation.from_colour
     network = opened.network(prepare(torch.full((1, 3, size, size), 0.5)), what="units")
     layer = audit.layer or last_layer_with_maps(network, subject.inputs[:1])
     return NetworkDissection(network, layer, preprocess=prepare), concepts
-
-
-def _prepared(preparation: Preparation, images: Tensor) -> Tensor:
-    """Return what the model takes for images ``(N, 3, H, W)`` in [0, 1]."""
-    if len(preparation.mean) == 1:
-        images = transforms.rgb_to_grayscale(images)
-    return preparation.normalised(images.cpu()).to(images.device)

@@ -11,14 +11,14 @@ from captum_blackbox.cli.models import device_named
 from captum_blackbox.cli.options import BUDGETS, BudgetName, DeviceName, as_typed
 from captum_blackbox.cli.presentation import write_everything
 from captum_blackbox.cli.run import METHODS, Plan, explain_images
-from captum_blackbox.cli.scenes import EXPLAINED_SCENES, scene_subject
+from captum_blackbox.cli.subjects import EXPLAINED_SEED, scene_subject
 from captum_blackbox.concepts import SCENE_CLASSES, Scenes
 from captum_blackbox.demo import load_demo_network
 from captum_blackbox.student import DistilledLayerSumGradCAM
 from captum_blackbox.student.networks import SmallCNN
 
-# Collections of scenes that the built-in network was not trained on, and no two alike.
-_ASKED, _JUDGING = EXPLAINED_SCENES + 1, EXPLAINED_SCENES + 2
+# Of scenes that the built-in network was not trained on, and no two alike.
+_ASKED_SEED, _JUDGING_SEED = EXPLAINED_SEED + 1, EXPLAINED_SEED + 2
 _EXPLAINED_SCENES, _ASKED_SCENES, _JUDGING_SCENES = 32, 2000, 300
 # A narrow student and few epochs: two cores need no more than a minute.
 _WIDTH, _EPOCHS, _BATCH, _LEARNING_RATE = 12, 7, 32, 3e-3
@@ -30,8 +30,8 @@ def run_demo(out: Path, budget: BudgetName, device_name: DeviceName, seed: int) 
     device = device_named(device_name)
     say("rendering scenes")
     subject = scene_subject(_EXPLAINED_SCENES)
-    asked = Scenes(_ASKED_SCENES, seed=_ASKED).images
-    judging = Scenes(_JUDGING_SCENES, seed=_JUDGING).images
+    asked = Scenes(_ASKED_SCENES, seed=_ASKED_SEED).images
+    judging = Scenes(_JUDGING_SCENES, seed=_JUDGING_SEED).images
     box = BlackBox(
         load_demo_network(device),
         output="logits",

@@ -25,6 +25,7 @@ from captum_blackbox.cli.dissect_options import (
 )
 from captum_blackbox.cli.messages import plain_messages
 from captum_blackbox.cli.options import (
+    LOGITS,
     Classes,
     Device,
     DeviceName,
@@ -34,7 +35,6 @@ from captum_blackbox.cli.options import (
     ModelOptions,
     NumClasses,
     Out,
-    OutputKindName,
     Preset,
     Seed,
     Size,
@@ -88,16 +88,7 @@ def dissect(
 
         run_dissect(
             ModelOptions(
-                model,
-                weights,
-                OutputKindName.LOGITS,
-                num_classes,
-                classes,
-                size,
-                mean,
-                std,
-                preset,
-                device,
+                model, weights, LOGITS, num_classes, classes, size, mean, std, preset, device
             ),
             DissectOptions(
                 layer,

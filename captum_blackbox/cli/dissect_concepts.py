@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from captum_blackbox.cli.images import read_class_names
-from captum_blackbox.cli.scenes import EXPLAINED_SCENES
+from captum_blackbox.cli.subjects import EXPLAINED_SEED
 from captum_blackbox.concepts import (
     BrodenConcepts,
     ColorConcepts,
@@ -21,8 +21,8 @@ from captum_blackbox.concepts import (
 from captum_blackbox.concepts.mask_folder import images_and_masks, names_of
 from captum_blackbox.errors import DataError
 
-DISSECTED_SCENES = EXPLAINED_SCENES + 10
-"""The collection that units are matched with; the built-in network was not trained on it."""
+DISSECTED_SEED = EXPLAINED_SEED + 10
+"""Of the scenes that units are matched with; the built-in network was not trained on them."""
 
 SCENES = "scenes:300"
 _HINTS = {
@@ -84,7 +84,7 @@ def _scenes(spec: str, place: str, size: int) -> Concepts:
     count = place or SCENES.partition(":")[2]
     if not count.isdecimal() or int(count) < 1:
         raise typer.BadParameter(f"--concepts {_HINTS['scenes']} has a number, got {spec!r}")
-    return SceneConcepts(int(count), DISSECTED_SCENES, size=size)
+    return SceneConcepts(int(count), DISSECTED_SEED, size=size)
 
 
 def _broden(spec: str, place: str, size: int) -> Concepts:

@@ -7,6 +7,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from captum_blackbox.cli.options import EXPLANATION_PANEL, RUN_PANEL
+
 
 class UpsampleName(StrEnum):
     """How a feature map is laid over the image."""
@@ -56,8 +58,6 @@ class DissectOptions:
 _CONCEPTS = "The concepts"
 _UNITS = "The units"
 _CHANCE = "What comes about by chance"
-_EXPLANATION = "The explanation"
-_RUN = "The run"
 
 Layer: TypeAlias = Annotated[
     list[str] | None,
@@ -148,20 +148,20 @@ Explain: TypeAlias = Annotated[
         exists=True,
         help="Images whose prediction is explained by the concepts of the last --layer: a folder "
         "or a file; repeat the option for more. `--model demo` renders scenes.",
-        rich_help_panel=_EXPLANATION,
+        rich_help_panel=EXPLANATION_PANEL,
     ),
 ]
 BatchSize: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Images at a time.", rich_help_panel=_RUN)
+    int, typer.Option(min=1, help="Images at a time.", rich_help_panel=RUN_PANEL)
 ]
 Workers: TypeAlias = Annotated[
     int,
-    typer.Option(min=0, help="Processes that read images and masks.", rich_help_panel=_RUN),
+    typer.Option(min=0, help="Processes that read images and masks.", rich_help_panel=RUN_PANEL),
 ]
 OnError: TypeAlias = Annotated[
     OnErrorName,
     typer.Option(
         help="What an image or a mask that is broken does: end the run, or be left out.",
-        rich_help_panel=_RUN,
+        rich_help_panel=RUN_PANEL,
     ),
 ]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import functional as transforms
 
 from captum_blackbox.cli import results as files
 from captum_blackbox.cli.dissect_concepts import SCENES, concepts_named, without_masks
@@ -16,12 +15,10 @@ from captum_blackbox.cli.dissect_layers import last_layer_with_maps
 from captum_blackbox.cli.dissect_options import DissectOptions
 from captum_blackbox.cli.dissect_presentation import write_pages
 from captum_blackbox.cli.dissect_runs import dissected
-from captum_blackbox.cli.images import Preparation
 from captum_blackbox.cli.messages import say
 from captum_blackbox.cli.opened_model import OpenedModel, open_model
 from captum_blackbox.cli.options import DEMO, ModelOptions, as_typed
-from captum_blackbox.cli.patterns_attribute import subject_of
-from captum_blackbox.cli.patterns_fit import need_demo
+from captum_blackbox.cli.subjects import need_demo, subject_of
 from captum_blackbox.dissection import NetworkDissection
 from captum_blackbox.dissection.unit_maps import Preprocess
 
@@ -40,7 +37,7 @@ def run_dissect(options: ModelOptions, dissect: DissectOptions, *, out: Path) ->
         names=dissect.names,
         colors=dissect.colors,
     )
-    prepare = functools.partial(_inputs, opened.preparation)
+    prepare = opened.preparation.from_colour
     grey = torch.full((1, 3, size, size), 0.5)
     network = opened.network(prepare(grey), what="units", gives_scores=explains)
     layers = dissect.layer or [_last_layer(network, prepare(grey))]
@@ -68,13 +65,6 @@ def run_dissect(options: ModelOptions, dissect: DissectOptions, *, out: Path) ->
         },
     )
     say(f"the page is {page.resolve()}")
-
-
-def _inputs(preparation: Preparation, images: Tensor) -> Tensor:
-    """Return what the model takes for images ``(N, 3, H, W)`` in [0, 1]."""
-    if len(preparation.mean) == 1:
-        images = transforms.rgb_to_grayscale(images)
-    return preparation.normalised(images.cpu()).to(images.device)
 
 
 def _last_layer(network: nn.Module, inputs: Tensor) -> str:

@@ -56,16 +56,16 @@ def run_explain(
         seed=seed,
     )
     question = open_question(options, out)
-    opened = student.student == SELF
+    explains_itself = student.student == SELF
     # The images that teach are read whole; where they are those explained, too, only once.
-    together = not opened and not transfer
+    together = not explains_itself and not transfer
     everything = load_images(images, question.preparation, limit=None if together else limit)
     everything.report_skipped()
     skipped, loaded = dict(everything.skipped), everything.first(limit)
     if loaded.left:
         say(f"explaining the first {len(loaded.names)} images, {loaded.left} are left (--limit)")
     names = None if layers is None else [name.strip() for name in layers.split(",")]
-    if opened:
+    if explains_itself:
         network = _network(question, options.model)
         question.count_classes(loaded.inputs)
         explainer = DistilledLayerSumGradCAM(
@@ -96,7 +96,7 @@ def run_explain(
         explained,
         subject,
         title=f"What {question.opened.short_name} looks at",
-        lead=_LEADS[opened],
+        lead=_LEADS[explains_itself],
         shown=limit,
         skipped=skipped,
         notes=_notes(loaded),

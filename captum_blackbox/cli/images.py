@@ -62,6 +62,12 @@ class Preparation:
         mean, std = self._statistics()
         return (pictures - mean) / std
 
+    def from_colour(self, images: Tensor) -> Tensor:
+        """Turn images ``(N, 3, H, W)`` in [0, 1], on any device, into the model's input."""
+        if len(self.mean) == 1:
+            images = transforms.rgb_to_grayscale(images)
+        return self.normalised(images.cpu()).to(images.device)
+
     def pictures(self, inputs: Tensor) -> Tensor:
         """Turn the model's input back into pictures in [0, 1]."""
         mean, std = self._statistics()

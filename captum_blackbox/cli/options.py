@@ -52,6 +52,9 @@ class NormalizeName(StrEnum):
     L2 = "l2"
 
 
+LOGITS = OutputKindName.LOGITS
+"""What a network returns, for commands that do not ask."""
+
 DEMO = "demo"
 """The built-in network, as a model."""
 
@@ -132,11 +135,9 @@ def as_typed(*groups: Any, **others: object) -> dict[str, str]:
     }
 
 
-_MODEL = "The model"
-_IMAGES = "The images"
+MODEL_PANEL, IMAGES_PANEL = "The model", "The images"
+EXPLANATION_PANEL, RUN_PANEL = "The explanation", "The run"
 _STUDENT = "The student"
-_EXPLANATION = "The explanation"
-_RUN = "The run"
 
 Model: TypeAlias = Annotated[
     str,
@@ -145,7 +146,7 @@ Model: TypeAlias = Annotated[
         "or `file.py:factory`, a function without arguments that returns the network, or any "
         "callable on a batch of images. Answers kept in --out belong to this file as it is; "
         "choose another --out if something changes that it only imports or calls.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 Weights: TypeAlias = Annotated[
@@ -153,19 +154,19 @@ Weights: TypeAlias = Annotated[
     typer.Option(
         help="A `.safetensors`, `.pt` or `.pth` file (`.pt` without running code), or the name of "
         "torchvision weights that were downloaded before. Nothing is downloaded here.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 OutputKind: TypeAlias = Annotated[
     OutputKindName,
-    typer.Option(help="What the model returns; it is not guessed.", rich_help_panel=_MODEL),
+    typer.Option(help="What the model returns; it is not guessed.", rich_help_panel=MODEL_PANEL),
 ]
 NumClasses: TypeAlias = Annotated[
     int | None,
     typer.Option(
         min=1,
         help="Number of classes; needed for `topk` and `labels`, otherwise read off the answers.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 Classes: TypeAlias = Annotated[
@@ -174,7 +175,7 @@ Classes: TypeAlias = Annotated[
         exists=True,
         dir_okay=False,
         help="Names of the classes: a text file with one a line, or a JSON list.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=MODEL_PANEL,
     ),
 ]
 Images: TypeAlias = Annotated[
@@ -183,7 +184,16 @@ Images: TypeAlias = Annotated[
         exists=True,
         help="A folder or a file; repeat the option for more. Files that are no images are "
         "skipped and listed.",
-        rich_help_panel=_IMAGES,
+        rich_help_panel=IMAGES_PANEL,
+    ),
+]
+ImagesOrScenes: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        exists=True,
+        help="A folder or a file; repeat the option for more. Files that are no images are "
+        "skipped and listed. `--model demo` renders scenes where there are none.",
+        rich_help_panel=IMAGES_PANEL,
     ),
 ]
 Size: TypeAlias = Annotated[
@@ -193,7 +203,7 @@ Size: TypeAlias = Annotated[
         help="Height and width that the model takes. The shorter side of an image is resized to "
         "it, then the centre is cropped; with `--preset imagenet` the shorter side becomes 256/224 "
         "of it first, and torchvision weights given by name bring their own margin.",
-        rich_help_panel=_IMAGES,
+        rich_help_panel=IMAGES_PANEL,
     ),
 ]
 Mean: TypeAlias = Annotated[
@@ -201,12 +211,12 @@ Mean: TypeAlias = Annotated[
     typer.Option(
         help="Mean per channel, subtracted from pixels in [0, 1]: `0.5,0.5,0.5`; one number for a "
         "grey image.",
-        rich_help_panel=_IMAGES,
+        rich_help_panel=IMAGES_PANEL,
     ),
 ]
 Std: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="What they are divided by then.", rich_help_panel=_IMAGES),
+    typer.Option(help="What they are divided by then.", rich_help_panel=IMAGES_PANEL),
 ]
 Preset: TypeAlias = Annotated[
     PresetName | None,
@@ -214,7 +224,7 @@ Preset: TypeAlias = Annotated[
         help="`imagenet`: torchvision's mean and std; `half`: 0.5 and 0.5; both with 224 pixels "
         "unless --size says otherwise. Torchvision weights given by name bring their own. --size, "
         "--mean and --std win over both.",
-        rich_help_panel=_IMAGES,
+        rich_help_panel=IMAGES_PANEL,
     ),
 ]
 Student: TypeAlias = Annotated[
@@ -264,19 +274,19 @@ Transfer: TypeAlias = Annotated[
     ),
 ]
 Limit: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Most images to explain.", rich_help_panel=_IMAGES)
+    int, typer.Option(min=1, help="Most images to explain.", rich_help_panel=IMAGES_PANEL)
 ]
 Layers: TypeAlias = Annotated[
     str | None,
     typer.Option(
         help="Layers of the student by name, with commas; by default every convolution.",
-        rich_help_panel=_EXPLANATION,
+        rich_help_panel=EXPLANATION_PANEL,
     ),
 ]
 Normalize: TypeAlias = Annotated[
     NormalizeName,
     typer.Option(
-        help="How each layer's map is scaled before the sum.", rich_help_panel=_EXPLANATION
+        help="How each layer's map is scaled before the sum.", rich_help_panel=EXPLANATION_PANEL
     ),
 ]
 Methods: TypeAlias = Annotated[
@@ -284,21 +294,22 @@ Methods: TypeAlias = Annotated[
     typer.Option(
         help="What to compare, with commas: `layer-sum`, `grad-cam` (of the last convolution, "
         "whatever --layers says), `rise`, `random`.",
-        rich_help_panel=_EXPLANATION,
+        rich_help_panel=EXPLANATION_PANEL,
     ),
 ]
 Device: TypeAlias = Annotated[
-    DeviceName, typer.Option(help="`auto` takes CUDA where there is one.", rich_help_panel=_RUN)
+    DeviceName,
+    typer.Option(help="`auto` takes CUDA where there is one.", rich_help_panel=RUN_PANEL),
 ]
 Seed: TypeAlias = Annotated[
-    int, typer.Option(min=0, help="Of everything that is random.", rich_help_panel=_RUN)
+    int, typer.Option(min=0, help="Of everything that is random.", rich_help_panel=RUN_PANEL)
 ]
 BudgetOption: TypeAlias = Annotated[
     BudgetName,
     typer.Option(
         help="Masks of RISE and steps of the games: `quick` 300 and 28, `standard` 2000 and 56, "
         "`paper` 4000 and 28; and the defaults of --queries and --epochs.",
-        rich_help_panel=_RUN,
+        rich_help_panel=RUN_PANEL,
     ),
 ]
 Out: TypeAlias = Annotated[
@@ -306,6 +317,6 @@ Out: TypeAlias = Annotated[
     typer.Option(
         file_okay=False,
         help="Folder for the results; a second run with the same folder goes on where it stopped.",
-        rich_help_panel=_RUN,
+        rich_help_panel=RUN_PANEL,
     ),
 ]

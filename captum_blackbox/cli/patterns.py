@@ -6,9 +6,11 @@ import typer
 
 from captum_blackbox.cli.messages import plain_messages
 from captum_blackbox.cli.options import (
+    LOGITS,
     Classes,
     Device,
     DeviceName,
+    ImagesOrScenes,
     Limit,
     Mean,
     Model,
@@ -29,7 +31,6 @@ from captum_blackbox.cli.patterns_options import (
     Final,
     FinalName,
     FitImages,
-    ImagesOrScenes,
     JudgedCentering,
     OutputSeed,
     OutputSeedName,
@@ -84,16 +85,7 @@ def fit(
 
         run_fit(
             ModelOptions(
-                model,
-                weights,
-                OutputKindName.LOGITS,
-                num_classes,
-                classes,
-                size,
-                mean,
-                std,
-                preset,
-                device,
+                model, weights, LOGITS, num_classes, classes, size, mean, std, preset, device
             ),
             PatternOptions.of(model, regime, final, regime_centering, allow_non_relu),
             images=images,
@@ -141,18 +133,10 @@ def attribute(
     with plain_messages():
         from captum_blackbox.cli.patterns_attribute import run_attribute
 
+        kind = OutputKindName(output_kind.value)
         run_attribute(
             ModelOptions(
-                model,
-                weights,
-                OutputKindName(output_kind.value),
-                num_classes,
-                classes,
-                size,
-                mean,
-                std,
-                preset,
-                device,
+                model, weights, kind, num_classes, classes, size, mean, std, preset, device
             ),
             PatternOptions.of(model, regime, final, regime_centering, allow_non_relu),
             images=images,
@@ -200,16 +184,7 @@ def quality(
 
         run_quality(
             ModelOptions(
-                model,
-                weights,
-                OutputKindName.LOGITS,
-                num_classes,
-                classes,
-                size,
-                mean,
-                std,
-                preset,
-                device,
+                model, weights, LOGITS, num_classes, classes, size, mean, std, preset, device
             ),
             PatternOptions.of(
                 model, RegimeName.TWO_COMPONENT, final, regime_centering, allow_non_relu

@@ -8,23 +8,20 @@ from torch import Tensor, nn
 
 from captum_blackbox.black_box import BlackBox
 from captum_blackbox.cli import results as files
-from captum_blackbox.cli.images import load_images
 from captum_blackbox.cli.messages import say
-from captum_blackbox.cli.opened_model import OpenedModel, open_model
+from captum_blackbox.cli.opened_model import open_model
 from captum_blackbox.cli.options import ModelOptions, as_typed
 from captum_blackbox.cli.patterns_fit import (
     PATTERNS_FILE,
     batches_of,
     fitted_patterns,
-    need_demo,
     units_of,
 )
 from captum_blackbox.cli.patterns_maps import RANDOM, make_maps
 from captum_blackbox.cli.patterns_options import OutputSeedName, PatternOptions, ResidualName
 from captum_blackbox.cli.patterns_presentation import Degraded, write_patterns
 from captum_blackbox.cli.question import question_of
-from captum_blackbox.cli.run import Subject
-from captum_blackbox.cli.scenes import scene_subject
+from captum_blackbox.cli.subjects import subject_of
 from captum_blackbox.errors import InputError
 from captum_blackbox.metrics import patch_degradation
 from captum_blackbox.patterns import Patterns
@@ -122,23 +119,6 @@ def run_attribute(
         },
     )
     say(f"the page is {page.resolve()}")
-
-
-def subject_of(
-    opened: OpenedModel, images: Sequence[Path] | None, limit: int
-) -> tuple[Subject, dict[str, str], int]:
-    """Return what to explain, what was skipped, and how many images are left."""
-    if not images:
-        need_demo(opened.spec, "--images")
-        say("rendering scenes")
-        return scene_subject(limit, opened.preparation), {}, 0
-    loaded = load_images(images, opened.preparation, limit=limit)
-    loaded.report_skipped()
-    if loaded.left:
-        say(f"explaining the first {len(loaded.names)} images, {loaded.left} are left (--limit)")
-    pictures = opened.preparation.pictures(loaded.inputs)
-    subject = Subject(loaded.inputs, pictures, loaded.names, opened.class_names)
-    return subject, loaded.skipped, loaded.left
 
 
 def _check_head(network: nn.Module, patterns: Patterns, options: ModelOptions) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import typer
 from torch import nn
 
 from captum_blackbox.artifacts import fingerprint
@@ -14,9 +13,9 @@ from captum_blackbox.cli import results as files
 from captum_blackbox.cli.image_batches import Batches, ImageBatches, SceneBatches, image_files
 from captum_blackbox.cli.messages import say
 from captum_blackbox.cli.opened_model import OpenedModel, open_model
-from captum_blackbox.cli.options import DEMO, ModelOptions, as_typed
+from captum_blackbox.cli.options import ModelOptions, as_typed
 from captum_blackbox.cli.patterns_options import PatternOptions, RegimeName
-from captum_blackbox.cli.scenes import EXPLAINED_SCENES
+from captum_blackbox.cli.subjects import FITTED_SEED, need_demo
 from captum_blackbox.errors import ArtifactError, InputError
 from captum_blackbox.patterns import Patterns, fit_patterns
 
@@ -25,7 +24,6 @@ PATTERNS_FILE, FIT_FILE, CHECKPOINT_FILE = (
     "fit.json",
     "patterns-checkpoint.safetensors",
 )
-FITTED_SCENES = EXPLAINED_SCENES + 3
 _SCENES = 1000
 
 
@@ -77,22 +75,12 @@ def batches_of(
         return batches
     need_demo(opened.spec, "--images")
     say("rendering scenes")
-    return scene_batches(opened, _SCENES, FITTED_SCENES)
+    return scene_batches(opened, _SCENES, FITTED_SEED)
 
 
 def scene_batches(opened: OpenedModel, count: int, seed: int) -> SceneBatches:
     """Return scenes as the model takes them."""
     return SceneBatches(count, seed, opened.preparation, opened.batch_size)
-
-
-def need_demo(spec: str, option: str) -> None:
-    """Refuse a command without images, but for the built-in network.
-
-    Raises:
-        BadParameter: It is another.
-    """
-    if spec != DEMO:
-        raise typer.BadParameter(f"give {option}; only --model {DEMO} can do without images")
 
 
 def fitted_patterns(

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from captum_blackbox.cli.options import DEMO
+from captum_blackbox.cli.options import DEMO, EXPLANATION_PANEL, IMAGES_PANEL, MODEL_PANEL
 
 
 class RegimeName(StrEnum):
@@ -73,26 +73,15 @@ class PatternOptions:
         return cls(regime, final, is_centred, allow_non_relu)
 
 
-_IMAGES = "The images"
 _PATTERNS = "The patterns"
-_EXPLANATION = "The explanation"
 
-ImagesOrScenes: TypeAlias = Annotated[
-    list[Path] | None,
-    typer.Option(
-        exists=True,
-        help="A folder or a file; repeat the option for more. Files that are no images are "
-        "skipped and listed. `--model demo` renders scenes where there are none.",
-        rich_help_panel=_IMAGES,
-    ),
-]
 FitImages: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(
         exists=True,
         help="Images to fit to, without labels: thousands like those explained, at best; a few "
         "hundred are a start. By default those of --images.",
-        rich_help_panel=_IMAGES,
+        rich_help_panel=IMAGES_PANEL,
     ),
 ]
 EvalImages: TypeAlias = Annotated[
@@ -100,7 +89,7 @@ EvalImages: TypeAlias = Annotated[
     typer.Option(
         exists=True,
         help="Images to judge on; together with --fit-images, in place of --images.",
-        rich_help_panel=_IMAGES,
+        rich_help_panel=IMAGES_PANEL,
     ),
 ]
 PatternsFile: TypeAlias = Annotated[
@@ -156,14 +145,14 @@ AllowNonRelu: TypeAlias = Annotated[
 ]
 Scores: TypeAlias = Annotated[
     ScoresName,
-    typer.Option("--output-kind", help="What the network returns.", rich_help_panel="The model"),
+    typer.Option("--output-kind", help="What the network returns.", rich_help_panel=MODEL_PANEL),
 ]
 Residual: TypeAlias = Annotated[
     ResidualName,
     typer.Option(
         help="What the branches of an addition get: `gradient`, both all that arrives; `pattern`, "
         "each its learned share.",
-        rich_help_panel=_EXPLANATION,
+        rich_help_panel=EXPLANATION_PANEL,
     ),
 ]
 OutputSeed: TypeAlias = Annotated[
@@ -171,7 +160,7 @@ OutputSeed: TypeAlias = Annotated[
     typer.Option(
         help="What is sent back from the explained class: its `logit`, `one`, or its "
         "`probability`.",
-        rich_help_panel=_EXPLANATION,
+        rich_help_panel=EXPLANATION_PANEL,
     ),
 ]
 Every: TypeAlias = Annotated[
@@ -180,6 +169,6 @@ Every: TypeAlias = Annotated[
         min=1,
         help="Patches replaced between two points of the degradation curve. Default: 1, as in the "
         "paper, for images up to 96 pixels; 5, which asks a fifth, for larger ones.",
-        rich_help_panel=_EXPLANATION,
+        rich_help_panel=EXPLANATION_PANEL,
     ),
 ]

@@ -14,12 +14,11 @@ from captum_blackbox.cli.messages import say
 from captum_blackbox.cli.opened_model import OpenedModel, open_model
 from captum_blackbox.cli.options import ModelOptions, as_typed
 from captum_blackbox.cli.patterns_fit import (
-    FITTED_SCENES,
     fitted_patterns,
-    need_demo,
     scene_batches,
 )
 from captum_blackbox.cli.patterns_options import PatternOptions, RegimeName
+from captum_blackbox.cli.subjects import FITTED_SEED, need_demo
 from captum_blackbox.errors import InputError
 from captum_blackbox.patterns import SignalQuality, signal_quality
 from captum_blackbox.report import quality_png
@@ -100,7 +99,7 @@ def _three_parts(
         need_demo(opened.spec, "--images, or --fit-images and --eval-images")
         say("rendering scenes")
         first, second, third = (
-            scene_batches(opened, count, FITTED_SCENES + i) for i, count in enumerate(_SCENES)
+            scene_batches(opened, count, FITTED_SEED + i) for i, count in enumerate(_SCENES)
         )
         return first, second, third
     if fit_images and eval_images:

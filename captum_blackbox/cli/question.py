@@ -76,7 +76,7 @@ def open_question(options: ModelOptions, out: Path) -> Question:
 
 def question_of(opened: OpenedModel, options: ModelOptions, out: Path) -> Question:
     """Return a model that is open already as a box, with its answers kept in ``out``."""
-    identity = _identity(options)
+    identity = identity_of(options)[:8]
     box = BlackBox(
         opened.function,
         output=options.output_kind.value,
@@ -89,14 +89,18 @@ def question_of(opened: OpenedModel, options: ModelOptions, out: Path) -> Questi
     return Question(box, opened, checkpoint)
 
 
-def _identity(options: ModelOptions) -> str:
-    # Of a function nothing else tells a changed model from the one that gave the kept answers.
+def identity_of(options: ModelOptions) -> str:
+    """Return what tells the user's file from another one; empty for networks of a library.
+
+    The weights of these are known without it; of a function nothing else tells a changed one from
+    the one that gave the answers that were kept.
+    """
     source, _, factory = options.model.rpartition(":")
     if not source.endswith(".py"):
-        return ""  # a network of a library: its weights are its identity
+        return ""
     digest = hashlib.sha256(factory.encode())
     for path in (source, options.weights):
         if path is not None:
             with Path(path).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:8]
+    return digest.hexdigest()[:16]

@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from commands import Command
-from page_reader import EVIL, Reader
+from page_reader import EVIL, page_of
 from PIL import Image
 from safetensors.torch import load_file
 
+from captum_blackbox.audit import METHODS as AUDITED
 from captum_blackbox.cli import attack_cells
 from captum_blackbox.cli.attack_options import ATTACK_BUDGETS, METHODS, parse_radii
+from captum_blackbox.compare.attributions import BY_GRADIENT
 from captum_blackbox.fragility import InterpretationAttack
 
 NETWORK = """
@@ -205,7 +207,7 @@ class TestFiles:
 @pytest.mark.usefixtures("place")
 class TestPage:
     def test_it_shows_the_numbers_of_the_file(self, whole):
-        text, found = Reader(Path("whole/report.html").read_text()).text, whole[1]
+        text, found = page_of("whole/report.html").text, whole[1]
         for method in found["methods"]:
             assert f"{method['name']} {method['sentence']}".replace("\xa0", " ") in text
             where = f"{method['broken'][0]} of {method['broken'][1]}"
@@ -216,7 +218,7 @@ class TestPage:
             assert f"predicted {image['predicted']}, {100 * image['probability']:.1f} %" in text
 
     def test_the_attack_shown_is_the_one_that_leaves_least(self, whole):
-        text, image = Reader(Path("whole/report.html").read_text()).text, whole[1]["images"][0]
+        text, image = page_of("whole/report.html").text, whole[1]["images"][0]
         for method in ("gradient", "grad-cam"):
             aimed = [
                 each
@@ -236,9 +238,9 @@ class TestPage:
         Path("classes.txt").write_text("\n".join([EVIL] * 3))
         options = ["--classes", "classes.txt", "--methods", "grad-cam", "--steps", 1]
         done(*model(images="evil"), *options, "--out", "harmless")
-        page = Reader(Path("harmless/report.html").read_text())
+        page = page_of("harmless/report.html")
         assert not page.all("script")
-        assert not any(each.startswith("on") for _, attributes in page.tags for each in attributes)
+        assert not page.handlers
         assert "".join(page.words).count(EVIL) >= 2
         assert "".join(page.words).count(name) >= 1
         assert list(Path("harmless/maps").glob("*")) == [
@@ -307,6 +309,10 @@ class TestChoices:
         assert found["left_out"] == {}
         assert found["methods"][0]["chance"] is None
 
+    def test_methods_are_those_of_an_audit_by_the_same_names(self):
+        assert list(METHODS) == list(BY_GRADIENT)
+        assert {name: AUDITED[name].name for name in BY_GRADIENT} == METHODS
+
     def test_importance_is_brought_into_a_region(self):
         options = ["--modes", "targeted,random", "--region", "corner.png", "--steps", 8]
         options += ["--methods", "gradient", "--radii", "16/255", "--limit", 2]
@@ -316,7 +322,7 @@ class TestChoices:
         assert after > before > 0
         maps = load_file("region/attacked/gradient--targeted--16-255.safetensors")["clean_maps"]
         assert math.isclose(before, float(maps[:, :8, :8].sum((1, 2)).mean()), rel_tol=1e-5)
-        text = Reader(Path("region/report.html").read_text()).text
+        text = page_of("region/report.html").text
         assert f"The region held {100 * before:.0f} % of the importance" in text
         assert "In the region" in text
 
@@ -335,7 +341,7 @@ class TestChoices:
         assert [each["name"] for each in found["methods"]] == ["Gradient"]
         reason = found["left_out"]["Grad-CAM"]
         assert f"Grad-CAM is left out: {reason}" in result.stderr
-        text = Reader(Path("left/report.html").read_text()).text
+        text = page_of("left/report.html").text
         assert f"Grad-CAM is left out. {reason}." in text
         said = failure(*model("no_convolution"), "--methods", "grad-cam", "--out", "left")
         assert said.startswith("no explanation can be attacked; Grad-CAM: ")
@@ -351,7 +357,7 @@ class TestChoices:
         assert first["attacks"][0]["reason"] == ""
         assert second["attacks"][0]["reason"] == "too bright"
         assert second["attacks"][0]["intersection"] is None
-        text = Reader(Path("choosy/report.html").read_text()).text
+        text = page_of("choosy/report.html").text
         assert "nan" not in text
         assert {path.name for path in Path("choosy/maps").glob("*")} == {"0000-a.png"}
         assert "b.png could not be attacked everywhere, and is missing there: too bright" in text
@@ -442,5 +448,5 @@ def test_one_line_attacks_the_built_in_network(tmp_path):
     aimed, _, chance = (row["intersection"]["mean"] for row in found["attacks"])
     assert aimed < chance - 0.2
     assert found["methods"][0]["breaks_at"] == "8/255"
-    text = Reader((tmp_path / "report.html").read_text()).text
+    text = page_of(tmp_path / "report.html").text
     assert "How fragile are explanations of the built-in network?" in text

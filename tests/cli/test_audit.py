@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from commands import Command
-from page_reader import Reader
+from page_reader import page_of
 from PIL import Image
 
 from captum_blackbox.cli import audit_run
@@ -62,7 +62,7 @@ def test_a_network_of_the_user(place):
     found = json.loads((place / "out" / "audit.json").read_text())
     assert {each["key"] for each in found["methods"]} == {"ig", "grad-cam", "random"}
     assert [each["name"] for each in found["images"]] == ["a&b.png", "b.png"]
-    page = Reader((place / "out" / "report.html").read_text())
+    page = page_of(place / "out" / "report.html")
     assert "How far can explanations of net.py:make be trusted?" in page.text
     assert "notes.txt" in page.text
     assert "2 judged, 1 left out" in page.text
@@ -119,11 +119,12 @@ def test_a_layer_without_concepts(place):
 
 def test_the_identity_of_a_file_is_its_content(place):
     from captum_blackbox.cli.options import DeviceName, ModelOptions, OutputKindName
+    from captum_blackbox.cli.question import identity_of
 
-    def identity(model):
-        return audit_run.identity_of(
+    def identity(model, weights=None):
+        return identity_of(
             ModelOptions(
-                model, None, OutputKindName.LOGITS, None, None, None, None, None, None,
+                model, weights, OutputKindName.LOGITS, None, None, None, None, None, None,
                 DeviceName.CPU,
             )
         )  # fmt: skip
@@ -131,5 +132,9 @@ def test_the_identity_of_a_file_is_its_content(place):
     before = identity("net.py:make")
     assert before and before != identity("net.py:digits")
     assert identity("torchvision:resnet18") == identity("demo") == ""
+    (place / "net.pt").write_bytes(b"1")
+    with_weights = identity("net.py:make", "net.pt")
+    (place / "net.pt").write_bytes(b"2")
+    assert len({before, with_weights, identity("net.py:make", "net.pt")}) == 3
     (place / "net.py").write_text(NETWORK + "\n")
     assert identity("net.py:make") != before

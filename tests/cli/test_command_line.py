@@ -6,11 +6,11 @@ import math
 import sqlite3
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
+from page_reader import Reader
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -94,30 +94,6 @@ def queries(out):
         return ledger.execute("SELECT queries FROM count").fetchone()[0]
 
 
-class Summary(HTMLParser):
-    """The rows of the page's table of methods."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.rows, self.inside = [], False
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "table":
-            self.inside = dict(attrs).get("id") == "summary"
-        if self.inside and tag == "tr":
-            self.rows.append([])
-        if self.inside and tag in {"td", "th"}:
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag):
-        self.inside = self.inside and tag != "table"
-
-    def handle_data(self, data):
-        if self.inside and self.rows and self.rows[-1]:
-            self.rows[-1][-1] = " ".join([*self.rows[-1][-1].split(), *data.split()])
-
-
 def test_explain_writes_everything_and_skips_what_is_no_image(run, place):
     (place / "photos" / "notes <b>.txt").write_text("not an image")
     (place / "photos" / "03-broken.png").write_bytes(
@@ -162,7 +138,7 @@ def test_the_page_shows_the_numbers_of_the_file(run, place):
     out = place / "out"
     assert run("explain", *model(place), *QUICKLY, "--limit", 3, "--out", out).exit_code == 0
     text, found = (out / "report.html").read_text(), json.loads((out / "results.json").read_text())
-    rows = {row[0]: row for row in Summary(text).rows[1:]}
+    rows = {row[0]: row for row in Reader(text).tables["summary"][1:]}
     assert list(rows) == list(found["methods"])
     for name, method in found["methods"].items():
         for cell, game in zip(rows[name][1:], ("deletion", "insertion"), strict=True):
@@ -245,7 +221,7 @@ def test_without_its_reference_a_page_shows_no_differences(run, place):
     options = ["--student", "self", "--limit", 1, "--methods", "layer-sum,random"]
     assert run("explain", *model(place), *options, "--out", out).exit_code == 0
     text = (out / "report.html").read_text()
-    rows = {row[0]: row for row in Summary(text).rows[1:]}
+    rows = {row[0]: row for row in Reader(text).tables["summary"][1:]}
     found = json.loads((out / "results.json").read_text())
     for name, method in found["methods"].items():
         assert rows[name][1:] == [f"{method['deletion']:.3f}", f"{method['insertion']:.3f}"]

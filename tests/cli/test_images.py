@@ -36,6 +36,13 @@ def test_torchvision_s_weights_bring_their_own_preparation(tmp_path, weights):
     )
 
 
+def test_a_network_of_grey_images_takes_colours_as_grey():
+    images = torch.rand(2, 3, 4, 4)
+    grey = (images * torch.tensor([0.2989, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    found = Preparation(4, 4, (0.5,), (0.25,)).from_colour(images)
+    torch.testing.assert_close(found, (grey - 0.5) / 0.25)
+
+
 def test_the_imagenet_preset_is_torchvision_s_evaluation(tmp_path):
     save(tmp_path / "a.png")
     preset = choose_preparation(None, None, None, PresetName.IMAGENET)

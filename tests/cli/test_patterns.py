@@ -6,13 +6,13 @@ import json
 import math
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from commands import Command
+from page_reader import page_of
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -97,34 +97,6 @@ def model(name="make"):
 
 def read(path):
     return json.loads(Path(path).read_text())
-
-
-class Page(HTMLParser):
-    """The text, and the rows of the table of methods."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.rows, self.inside, self.words, self.alts = [], False, [], []
-        self.feed(Path(path).read_text())
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attrs):
-        if tag == "table":
-            self.inside = dict(attrs).get("id") == "summary"
-        if tag == "img":
-            self.alts.append(dict(attrs)["alt"])
-        if self.inside and tag == "tr":
-            self.rows.append([])
-        if self.inside and tag in {"td", "th"}:
-            self.rows[-1].append("")
-
-    def handle_endtag(self, tag):
-        self.inside = self.inside and tag != "table"
-
-    def handle_data(self, data):
-        self.words.append(data)
-        if self.inside and self.rows and self.rows[-1]:
-            self.rows[-1][-1] = " ".join([*self.rows[-1][-1].split(), *data.split()])
 
 
 @pytest.mark.usefixtures("place")
@@ -302,8 +274,8 @@ class TestAttribute:
 
     def test_the_page_shows_the_numbers_of_the_file(self):
         done("attribute", *model(), "--limit", 2, "--every", 9, "--out", "out")
-        page, found = Page("out/report.html"), read("out/results.json")
-        rows = {row[0]: row[1] for row in page.rows[1:]}
+        page, found = page_of("out/report.html"), read("out/results.json")
+        rows = {row[0]: row[1] for row in page.tables["summary"][1:]}
         assert list(rows) == JUDGED
         for name, method in found["methods"].items():
             assert rows[name].startswith(f"{method['aopc']:.3f} ".replace("-", "−"))
@@ -360,7 +332,7 @@ class TestAttribute:
         )
         assert found["left_out"]["DeConvNet"].startswith("Captum changes the gradient of nn.ReLU")
         assert list(found["methods"]) == ["Gradient × input", "PatternAttribution", "Random"]
-        page = Page("out/report.html")
+        page = page_of("out/report.html")
         for name, reason in found["left_out"].items():
             assert f"{name} is left out: {reason}" in result.stderr
             assert f"{name} is left out. {reason}." in page.text
@@ -448,7 +420,9 @@ class TestDemo:
         assert found["degradation"]["patch"] == 9
         assert found["patterns"]["images"] == 40
         assert found["settings"]["--regime-centering"] == "True"
-        assert "The signal that the built-in network responds to" in Page(out / "report.html").text
+        assert (
+            "The signal that the built-in network responds to" in page_of(out / "report.html").text
+        )
 
     def test_its_patterns_can_be_fitted_and_judged(self, tmp_path):
         done("fit", "--model", "demo", "--no-regime-centering", "--out", tmp_path)
@@ -464,7 +438,7 @@ def test_where_the_paper_s_patterns_are_unstable_the_page_says_so(tmp_path, few_
     unstable = sum(len(layer["unstable"]) for layer in found)
     assert (
         f"{unstable} of 426 units have a pattern that is huge"
-        in Page(tmp_path / "report.html").text
+        in page_of(tmp_path / "report.html").text
     )
 
 
