@@ -65,6 +65,46 @@ class ExplanationWarning(UserWarning):
     """An explanation was computed, but there is a reason to doubt it."""
 
 
+class BatchMessage(str):
+    """A message that numbers images by their place in a batch.
+
+    Whoever gathers the messages of several batches names the images otherwise: there, a number
+    would be taken for that of another image.
+    """
+
+    __slots__ = ("_pattern",)
+    _pattern: str
+
+    @classmethod
+    def about(cls, pattern: str, rows: Sequence[int], images: int) -> "BatchMessage":
+        """Return a message about some images of a batch.
+
+        Args:
+            pattern: With ``{image}`` where the first of them stands, and at most one ``{count}``
+                where it is said how many there are.
+            rows: Their places in the batch, at least one.
+            images: How many images the batch has.
+
+        Example:
+            >>> said = BatchMessage.about("the map of {image} is flat{count}", [1, 3], 8)
+            >>> print(said)
+            the map of image 1 is flat (2 of 8 are)
+            >>> print(said.naming("cat.png"))
+            the map of cat.png is flat
+        """
+        message = cls(_filled(pattern, f"image {rows[0]}", f" ({len(rows)} of {images} are)"))
+        message._pattern = pattern
+        return message
+
+    def naming(self, image: str) -> str:
+        """Return the message about one image, called as given, and without a count."""
+        return _filled(self._pattern, image, "")
+
+
+def _filled(pattern: str, image: str, count: str) -> str:
+    return pattern.replace("{count}", count).replace("{image}", image)
+
+
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Refuse a setting that is not among its choices, and name them.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from captum_blackbox.errors import InputError, ShapeError, warn_user
+from captum_blackbox.errors import BatchMessage, InputError, ShapeError, warn_user
 
 Images: TypeAlias = Float[Tensor, "batch channels height width"]
 Maps: TypeAlias = Float[Tensor, "batch 1 height width"]
@@ -61,12 +61,14 @@ def check_maps(maps: Tensor, reason: str) -> None:
     broken = (~largest.isfinite()).nonzero().flatten().tolist()
     if broken:
         raise InputError(
-            f"the map of image {broken[0]} is not finite in {largest.dtype}; look for NaN in the "
-            "image and the weights, or explain it in float32"
+            BatchMessage.about(
+                f"the map of {{image}} is not finite in {largest.dtype}; look for NaN in the image "
+                "and the weights, or explain it in float32",
+                broken,
+                len(largest),
+            )
         )
     empty = (largest == 0).nonzero().flatten().tolist()
     if empty:
-        warn_user(
-            f"the map of image {empty[0]} is 0 everywhere ({len(empty)} of {len(largest)} are): "
-            f"{reason}"
-        )
+        pattern = f"the map of {{image}} is 0 everywhere{{count}}: {reason}"
+        warn_user(BatchMessage.about(pattern, empty, len(largest)))

@@ -22,7 +22,7 @@ def test_a_tutorial_runs_and_its_claims_hold(path, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

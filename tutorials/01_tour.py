@@ -9,8 +9,8 @@
 # 4. How easily is the explanation moved while the prediction stays?
 #
 # The tour asks all four about one network, and then what each answer costs, what it needs, and when
-# not to ask. It runs in half a minute and needs no download. Pictures go to the folder that
-# `TUTORIAL_OUT` names.
+# not to ask. It runs in half a minute on a CPU core and needs no download. Pictures go to the
+# folder that `TUTORIAL_OUT` names.
 
 # %%
 import os

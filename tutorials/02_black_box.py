@@ -6,8 +6,8 @@
 # scikit-learn estimator; it counts what it asks, teaches a student to answer alike, looks at the
 # agreement first, and judges the maps by asking the box itself.
 #
-# It runs in half a minute and needs no download, but scikit-learn for the second half. Pictures go
-# to the folder that `TUTORIAL_OUT` names.
+# It runs in half a minute on a CPU core and needs no download, but scikit-learn for the second
+# half. Pictures go to the folder that `TUTORIAL_OUT` names.
 
 # %%
 import os

@@ -5,7 +5,8 @@
 # *responds to*. This tutorial builds the smallest case in which the two differ, fits patterns that
 # tell them apart, and goes on to a real network.
 #
-# It runs in a minute and needs no download. Pictures go to the folder that `TUTORIAL_OUT` names.
+# It runs in a minute on a CPU core and needs no download. Pictures go to the folder that
+# `TUTORIAL_OUT` names.
 
 # %%
 import os

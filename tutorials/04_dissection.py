@@ -7,8 +7,8 @@
 # built-in network, does what it takes to believe the outcome, and explains single predictions by
 # concepts.
 #
-# It runs in half a minute and needs no download. Pictures go to the folder that `TUTORIAL_OUT`
-# names.
+# It runs in half a minute on a CPU core and needs no download. Pictures go to the folder that
+# `TUTORIAL_OUT` names.
 
 # %%
 import os

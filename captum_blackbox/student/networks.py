@@ -6,8 +6,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from captum_blackbox.errors import InputError
+from captum_blackbox.errors import InputError, ShapeError
 
+_SMALLEST = 4  # pixels along a side of which two poolings leave one
 _TORCHVISION = ("mobilenet_v3_small", "resnet18", "squeezenet1_1")
 STUDENTS = ("small_cnn", *_TORCHVISION)
 """The names that :func:`student_network` knows."""
@@ -16,8 +17,10 @@ STUDENTS = ("small_cnn", *_TORCHVISION)
 def student_network(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
     """Return an untrained student by name, initialised from torch's global random state.
 
-    ``"small_cnn"`` (0.3 M weights) suits images from 8 to some 100 pixels wide; ``"resnet18"``
-    (11 M), ``"squeezenet1_1"`` (0.7 M) and ``"mobilenet_v3_small"`` (1.5 M) are torchvision's, for
+    ``"small_cnn"`` (0.3 M weights) suits images from 8 to some 100 pixels wide. It pools twice: of
+    an image of 8 × 8 pixels its last maps have 2 × 2 cells, and below 4 × 4 it raises
+    :class:`~captum_blackbox.errors.ShapeError` when it is called. ``"resnet18"`` (11 M),
+    ``"squeezenet1_1"`` (0.7 M) and ``"mobilenet_v3_small"`` (1.5 M) are torchvision's, for
     photographs. Any other ``nn.Module`` with logits ``(N, num_classes)`` serves as well.
 
     Args:
@@ -76,7 +79,17 @@ class SmallCNN(nn.Module):
         self.classifier = nn.Linear(4 * width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(N, num_classes)`` of images ``(N, in_channels, H, W)``, H and W ≥ 4."""
+        """Return logits ``(N, num_classes)`` of images ``(N, in_channels, H, W)``, H and W ≥ 4.
+
+        Raises:
+            ShapeError: An image has fewer pixels than that along a side.
+        """
+        height, width = images.shape[-2:]
+        if min(height, width) < _SMALLEST:
+            raise ShapeError(
+                f"SmallCNN pools twice, so that images need {_SMALLEST} × {_SMALLEST} pixels or "
+                f"more, got {height} × {width}; enlarge them, for a student by student_preprocess"
+            )
         logits: Tensor = self.classifier(self.pool(self.stages(images)).flatten(1))
         return logits
 

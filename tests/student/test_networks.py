@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from captum_blackbox.errors import InputError
+from captum_blackbox import BlackBox, DistilledLayerSumGradCAM
+from captum_blackbox.errors import InputError, ShapeError
 from captum_blackbox.student.networks import STUDENTS, student_network
 
 
@@ -15,6 +16,19 @@ def test_the_small_cnn_takes_images_of_many_sizes(size, channels):
     assert student(torch.rand(2, channels, size, size)).shape == (2, 7)
     assert sum(isinstance(each, nn.Conv2d) for each in student.modules()) == 6
     assert 200_000 < sum(each.numel() for each in student.parameters()) < 400_000
+
+
+def test_the_small_cnn_needs_four_pixels_a_side():
+    student = student_network("small_cnn", 3).eval()
+    assert student.stages(torch.rand(1, 3, 8, 8)).shape[2:] == (2, 2)
+    assert student(torch.rand(1, 3, 4, 4)).shape == (1, 3)
+    with pytest.raises(ShapeError, match="need 4 × 4 pixels or more, got 9 × 3; enlarge them"):
+        student(torch.rand(1, 3, 9, 3))
+    explainer = DistilledLayerSumGradCAM(
+        BlackBox(lambda x: x[:, :, 0, 0], output="logits"), student
+    )
+    with pytest.raises(ShapeError, match="student cannot take images of shape.*4 × 4 pixels"):
+        explainer.distill(torch.rand(4, 3, 3, 3), show_progress=False)
 
 
 @pytest.mark.parametrize("name", STUDENTS)
