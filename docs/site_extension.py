@@ -127,7 +127,11 @@ def unlink_files(app: Sphinx, doctree: nodes.document) -> None:
     """Make text of links to files of the repository that have no page here."""
     for node in list(doctree.findall(pending_xref)):
         target = str(node.get("reftarget", "")).partition("#")[0]
-        if node.get("reftype") == "myst" and target and (app.srcdir.parent / target).exists():
+        if node.get("reftype") != "myst" or not target:
+            continue
+        # MyST has seen the file of a document; an included page names files as the README does.
+        is_elsewhere = node.get("refdomain") == "doc" and target not in app.env.found_docs
+        if is_elsewhere or (app.srcdir.parent / target).exists():
             node.replace_self(node.children)
 
 
