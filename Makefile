@@ -55,7 +55,7 @@ format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(BENCH_INSTALLED) ## Measure speed; writes benchmarks/results and the README's tables
+bench: $(BENCH_INSTALLED) ## Measure speed; writes benchmarks/results and the tables of docs/measured.md
 	$(BIN)/python benchmarks/grad_cam.py
 	$(BIN)/python benchmarks/deletion.py
 	$(BIN)/python benchmarks/distillation.py

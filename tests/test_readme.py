@@ -22,7 +22,8 @@ def check_said(printed, said):
         assert numbers == pytest.approx(expected, **ELSEWHERE)
 
 
-def test_the_examples_run_and_print_what_stands_below_them(capsys):
+def test_the_examples_run_and_print_what_stands_below_them(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # they write files
     names = {}
     blocks = BLOCK.findall(README.read_text())
     assert len(blocks) > 10
@@ -30,6 +31,7 @@ def test_the_examples_run_and_print_what_stands_below_them(capsys):
         exec(compile(block, str(README), "exec"), names)
         check_said(capsys.readouterr().out, said)
     assert names["maps"].shape == (4, 1, 64, 64)
+    assert names["page"].is_file()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@
 #
 # The tour asks all four about one network, and then what each answer costs, what it needs, and when
 # not to ask. It runs in half a minute on a CPU core and needs no download. Pictures go to the
-# folder that `TUTORIAL_OUT` names.
+# folder that `TUTORIAL_OUT` names. (For verdicts on maps of your own model, without any code, there
+# is `captum-blackbox audit`.)
 
 # %%
 import os
@@ -78,9 +79,9 @@ print(f"{mass:.2f} of the importance lies on objects, which cover {share:.2f} of
 assert mass > 1.5 * share
 
 # %% [markdown]
-# That it lies on the object makes it plausible, not right. Right is what the network itself
-# confirms: bring the pixels back that the map names first, and its probability should rise at once.
-# Random pixels stand beside; without a baseline the number says nothing.
+# That it lies on the object makes it plausible, not right. It is right if the network itself
+# confirms it: bring back the pixels that the map names first, and the probability should rise at
+# once. Random maps stand beside it; without a baseline the number says nothing.
 
 # %%
 maps = {"layer-sum": looked, "random": torch.rand_like(looked)}
@@ -96,7 +97,8 @@ assert areas["layer-sum"] > areas["random"] + 0.1
 # ## 2. What is signal, what distractor?
 #
 # A weight says what a unit computes, not what it responds to. Patterns are learned from images
-# without labels, here 200, and turn a gradient into shares of the prediction. `03_patterns.py`.
+# without labels, here 200, and turn a gradient into shares of the prediction. `regime_centering` is
+# for networks with BatchNorm, as this one is. `03_patterns.py`.
 
 # %%
 patterns = Patterns.fit(network, scenes.images[:200], regime_centering=True, show_progress=False)
@@ -145,12 +147,13 @@ columns = ["scene", "LayerSumGradCAM", "PatternAttribution", "NetworkDissection"
 
 # %% [markdown]
 # They agree on the whole, and differ where it matters: in scene 2 PatternAttribution names a speck
-# on the wall first. Hardly any map can be believed on its own looks.
+# on the wall first. No map can be believed for its looks.
 #
 # ## 4. How easily is it moved?
 #
-# Look for a picture that looks the same, is named the same, and is explained differently. Here the
-# radius is 4 of 256 shades. Of the most important pixels, how many still are? `05_fragility.py`.
+# Look for a picture that looks the same, is named the same, and is explained differently. Here each
+# number may change by 4 of 255 shades. Of the most important pixels, how many still are?
+# `05_fragility.py`.
 
 # %%
 radius, few, named = 4 / 255, images[:4], classes[:4]
@@ -241,4 +244,5 @@ assert dear.each(dear.forward) > 200
 #
 # Three habits, whatever the method: put random maps beside, look at several metrics and not at the
 # best one, and never take a plausible map for a right one. `06_comparison.py` shows how to compare,
-# `07_axioms.py` how to test a method of your own.
+# `07_axioms.py` how to test a method of your own, and `run_audit` brings it all together on one
+# page.

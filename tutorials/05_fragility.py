@@ -57,7 +57,7 @@ out.mkdir(parents=True, exist_ok=True)
 # $x = (0.55, 0.50)$ the second unit is off: the score is 1.6, its gradient $(2, 1)$, and the first
 # pixel matters most. Past the line $x_2 = x_1$, a twentieth away, the second unit is on and the
 # gradient is $(0, 3)$: now the first pixel does not matter at all. The score is continuous and
-# hardly noticed.
+# has hardly changed.
 
 # %%
 toy = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2, bias=False))
@@ -183,7 +183,7 @@ rows = {
 
 # %% [markdown]
 # Label and confidence stay, the explanation goes. `random` puts $\pm 4/255$ on every number, once:
-# so much of it is mere noise, and the rest is the attack.
+# what it moves is the work of noise, and the rest that of the attack.
 
 # %%
 topk, center, by_chance = (results[mode].attacked for mode in ("topk", "mass_center", "random"))
@@ -200,7 +200,7 @@ assert by_chance.center_shift.mean() < 1
 # ## Move it where you want it
 #
 # Choose a corner that has nothing to do with the object, a sixteenth of the image, and bring the
-# network's "reason" there. It does not all follow, but several times as much as lay there before.
+# network's "reason" there. Not all importance follows, but several times as much as was there.
 # `beta` may grow as the attack goes on: smooth and far-sighted first, then near to the network.
 
 # %%
@@ -304,12 +304,12 @@ print(f"gradient: {undefended:.2f} of the top pixels are left")
 for name in defended:
     naive = tested.mean("gradient", "intersection", judge=name, **cell).mean
     adaptive = tested.mean(name, "intersection", **cell).mean
-    print(f"{name}: {naive:.2f} if the attacker does not know of it, {adaptive:.2f} if he does")
+    print(f"{name}: {naive:.2f} if the attacker does not know of it, {adaptive:.2f} otherwise")
     assert naive > adaptive + 0.1
     assert adaptive > undefended
 
 # %% [markdown]
-# Something is left of both, and much less than it seemed: most of the top pixels are gone again.
+# Something is left of both, but much less than it seemed: most top pixels are gone after all.
 
 # %% [markdown]
 # ## The smallest radius that breaks an explanation

@@ -38,8 +38,8 @@ out.mkdir(parents=True, exist_ok=True)
 #
 # A method is a name of `READY`, an attribution as it is, a class or a function that makes one of a
 # model, or a function from images and classes to maps. Ours here is fickle: it cannot explain one
-# of the scenes. Two methods draw random numbers; the second one is there to see how large a
-# difference is that means nothing.
+# of the scenes. Two methods draw random numbers; the second shows how large a difference can be
+# that means nothing.
 
 # %%
 print(", ".join(READY))
@@ -119,8 +119,8 @@ assert torch.equal(Comparison.load(kept).values.nan_to_num(-1), found.values.nan
 # Means with 95 % bootstrap intervals over images; differences to `random`, *paired* by image, since
 # an easy image is easy for all; what an image cost, in passes; and what failed. A method that gives
 # up on one scene keeps its other numbers, and ranks count only the scenes that all could explain:
-# nobody wins by failing where it is hard. Had it been short of memory, the same call would try that
-# scene again, and that one only.
+# nobody wins by failing where it is hard. The same call, made once more, would try that scene, and
+# that one only.
 
 # %%
 print(found.to_markdown())

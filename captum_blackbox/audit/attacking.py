@@ -1,13 +1,14 @@
 """How far an invisible change moves each explanation while the prediction stays."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_blackbox.audit.graphs import check_graph
 from captum_blackbox.audit.methods import RANDOM, AuditMethod
 from captum_blackbox.audit.shaking import shaken
 from captum_blackbox.audit.workplace import Workplace
@@ -17,7 +18,8 @@ from captum_blackbox.compare.method_kinds import is_attributor, is_composite
 from captum_blackbox.errors import ArtifactError, QueryBudgetError, VictimError
 from captum_blackbox.fragility import InterpretationAttack, normalised
 from captum_blackbox.fragility.curves import fragility_curves
-from captum_blackbox.fragility.curves_result import FragilityCurves
+from captum_blackbox.fragility.curves_result import MEASURES, FragilityCurves
+from captum_blackbox.fragility.result import NO_SIGNAL
 
 HALF = 0.5  # of the most important pixels, below which an explanation of an image is broken
 NOT_FOLLOWED = "it has no derivative that an attack could follow"
@@ -34,6 +36,7 @@ class AttackedImage:
         clean_map: Importance before, ``(H, W)``, not negative.
         attacked_map: Importance after.
         left: Share of the most important pixels left, in [0, 1].
+        reason: Why the attack gained nothing; empty if it did.
     """
 
     row: int
@@ -41,6 +44,7 @@ class AttackedImage:
     clean_map: Tensor
     attacked_map: Tensor
     left: float
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,12 @@ def attacked(place: Workplace, methods: Mapping[str, AuditMethod]) -> Fragility:
                     attack = attack_on(place, method)
                     curves[name] = _curves(place, name, method, attack)
                     pictures[name] = _picture(place, method, attack)
+                    _check_moved(curves[name], pictures[name])
                     if set(place.budget.modes) == {RANDOM_MODE}:
                         reasons[name] = "the budget asks for random signs only"
                 except VictimError as error:
                     curves.pop(name, None)
+                    pictures.pop(name, None)
                     reasons[name] = _reason(error)
                     signs[name] = shaken(place, method)
         except (ArtifactError, QueryBudgetError):
@@ -156,8 +162,9 @@ def attack_on(place: Workplace, method: AuditMethod) -> InterpretationAttack:
     if not hasattr(explanation, "attribute") and not is_attributor(explanation):
         if network is None:
             raise VictimError(NOT_FOLLOWED)
+        check_graph(explanation, place.example, method.name)
         explanation = _of_model(explanation, method.name)
-    elif isinstance(getattr(explanation, "forward_func", None), nn.Module):
+    elif isinstance(_explained_by(explanation), nn.Module):
         network = None  # it is read off the attribution
     return InterpretationAttack.normalized(
         explanation,
@@ -166,6 +173,26 @@ def attack_on(place: Workplace, method: AuditMethod) -> InterpretationAttack:
         std=place.images.std,
         attribute_kwargs=dict(settings),
     )
+
+
+def _explained_by(attribution: Any) -> Any:  # noqa: ANN401
+    """Return what an attribution takes gradients of: of a distilled one, its student."""
+    return getattr(attribution, "student", getattr(attribution, "forward_func", None))
+
+
+def _check_moved(curves: FragilityCurves, picture: AttackedImage) -> None:
+    """Refuse an attack that had no direction, and so moved nothing.
+
+    Raises:
+        VictimError: It had none.
+    """
+    left = curves.values[..., MEASURES.index("intersection"), :]
+    if picture.reason == NO_SIGNAL and bool((left[:, _aimed(curves.modes)] == 1).all()):
+        raise VictimError(f"{NO_SIGNAL}, so that no attack has a direction")
+
+
+def _aimed(modes: Sequence[str]) -> list[int]:
+    return [place for place, mode in enumerate(modes) if mode != RANDOM_MODE]
 
 
 def _of_model(explain: Callable[[Tensor, Tensor], Any], name: str) -> Callable[..., Any]:
@@ -202,14 +229,14 @@ def _curves(
 def _picture(place: Workplace, method: AuditMethod, attack: InterpretationAttack) -> AttackedImage:
     """Return the first image, attacked once more for its picture."""
     stage, row = f"attacked-{method.stem}", 0
-    kept = place.kept.read(stage)
+    modes, kept = place.budget.modes, place.kept.read(stage)
     if kept is None:
         result = attack.run(
             place.images.inputs[row : row + 1],
             max(place.budget.radii.values()),
             step_num=place.budget.attack_steps,
             check_every=place.budget.check_every,
-            mode=place.budget.modes[0],
+            mode=modes[next(iter(_aimed(modes)), 0)],
             seed=place.seed,
         )
         tensors = {
@@ -218,9 +245,11 @@ def _picture(place: Workplace, method: AuditMethod, attack: InterpretationAttack
             "attacked_map": normalised(result.attacked_maps)[0].float(),
             "left": result.attacked.intersection[:1].double(),
         }
-        place.kept.write(stage, tensors, {})
-        kept = tensors, {}
+        header = {"reason": result.reasons[row]}
+        place.kept.write(stage, tensors, header)
+        kept = tensors, header
     found = {key: value.cpu() for key, value in kept[0].items()}
+    maps = found["clean_map"], found["attacked_map"]
     return AttackedImage(
-        row, found["inputs"], found["clean_map"], found["attacked_map"], float(found["left"])
+        row, found["inputs"], *maps, float(found["left"]), kept[1].get("reason", "")
     )

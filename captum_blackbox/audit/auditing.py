@@ -1,5 +1,6 @@
 """Ask how far each explanation of a model can be trusted, on the images at hand."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -30,6 +31,7 @@ from captum_blackbox.concepts import Concepts
 from captum_blackbox.dissection import NetworkDissection
 from captum_blackbox.errors import CaptumBlackboxError, InputError
 from captum_blackbox.hooks import evaluating
+from captum_blackbox.student import DistillationReport
 
 
 @dataclass(frozen=True)
@@ -141,10 +143,11 @@ def run_audit(
             class or function that makes one of a model, or a function of images and classes; or a
             list of both. By default some that suit the model; ``"random"`` is always there. What
             :class:`~captum_blackbox.InterpretationAttack` can follow is attacked, for the rest the
-            page says why not; axioms are known of the ready ones alone. A changed method is judged
-            anew: it is known by its name, type, settings, layers, weights and code. Not seen is
-            what a function looks up elsewhere, nor what is inside an object without Python
-            attributes: call that by another name when it changes.
+            page says why not: a function has to take its gradients with ``create_graph=True``.
+            Axioms are known of the ready ones alone. A changed method is judged anew: it is known
+            by its name, type, settings, layers, weights and code. Not seen is what a function looks
+            up elsewhere, nor what is inside an object without Python attributes: call that by
+            another name when it changes. What is made of a model is made once, from ``seed``.
         budget: ``"quick"``, ``"standard"``, ``"paper"``, or an :class:`AuditBudget`.
         data: Images to fit patterns and a student to, ``(M, C, H, W)`` as the model takes them; by
             default those explained, which are few. Without it ``"pattern-attribution"`` is not
@@ -192,7 +195,11 @@ def run_audit(
     box = as_black_box(model_or_box, output)
     network = box.fn if isinstance(box.fn, nn.Module) else None
     chosen = chosen_methods(
-        methods or default_methods(is_open=model is not None, has_data=data is not None), network
+        default_methods(is_open=model is not None, has_data=data is not None)
+        if methods is None
+        else methods,
+        network,
+        regime_centering=regime_centering,
     )
     spends = budget_named(budget)
     first = None if model is None else next(model.parameters(), None)
@@ -226,9 +233,10 @@ def run_audit(
             box, model, there, fitted_to, box.num_classes or 0, student, regime_centering, spends,
             batch_size, seed, kept, show_progress,
         )  # fmt: skip
-        agreements = _fitted(place, chosen)
+        _fit(place, chosen)
         comparison = judged(place, chosen, answers.predicted)
         fragility = attacked(place, chosen)
+        agreements = _agreements(place, chosen)
         reasons = None
         if dissection is not None and concepts is not None:
             reasons = concept_reasons.reasons(
@@ -251,23 +259,29 @@ def run_audit(
     )  # fmt: skip
 
 
-def _fitted(place: Workplace, methods: Mapping[str, AuditMethod]) -> dict[str, float]:
-    """Fit what has to be fitted, and return method → agreement of its student, if it has one.
+def _fit(place: Workplace, methods: Mapping[str, AuditMethod]) -> None:
+    """Fit what has to be fitted; what fails here fails in the comparison again, and is told."""
+    for method in methods.values():
+        if method.is_fitted:
+            with warnings.catch_warnings(), contextlib.suppress(CaptumBlackboxError, RuntimeError):
+                warnings.simplefilter("ignore")  # the verdict says so
+                method.make(place)
 
-    What fails here fails in the comparison again, and is reported there.
-    """
+
+def _agreements(place: Workplace, methods: Mapping[str, AuditMethod]) -> dict[str, float]:
+    """Return method → agreement of its student with the model, of those that have one."""
     agreements = {}
     for name, method in methods.items():
-        if not method.is_fitted:
+        if not method.may_have_student:
             continue
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the verdict says so
+            warnings.simplefilter("ignore")  # those of making it were told before
             try:
-                made = method.make(place)
-            except (CaptumBlackboxError, RuntimeError):
+                made = without_settings(method.make(place))
+            except Exception:  # noqa: S112 - it has failed before, and was told
                 continue
-        report = getattr(without_settings(made), "report", None)
-        if report is not None:
+        report = getattr(made, "report", None)
+        if isinstance(report, DistillationReport):
             agreements[name] = float(report.agreement)
     return agreements
 

@@ -41,6 +41,7 @@ LINES: Mapping[str, tuple[str, str]] = {
     "guided-grad-cam": ("GuidedGradCam", "✗✗✗✗✗✗✓✓✓"),
     "layer-sum": ("LayerSumGradCAM", "✗✗✗✗✗✓✓✓✓"),
     "pattern-attribution": ("PatternAttribution", "✗✗✓✗✗✗✗✓✓"),
+    "pattern-attribution, centred": ("PatternAttribution, centred in its regime", "✗✗✓✗✗✗✓✗✗"),
     "distilled": ("DistilledLayerSumGradCAM", "✗✗✗✓✗✗✗✓✓"),
     "occlusion": ("Occlusion, 3×3 pixels", "✗✓✗✓✓✓✗✓✓"),
     "rise": ("RISE, 1000 masks", "✗✓✗✓✗✗✗✓✓"),

@@ -93,7 +93,12 @@ def attacks_on(fragility: Fragility, method: str) -> Attacks | None:
         return None
     chance = None
     if is_aimed and RANDOM_MODE in fragility.modes:
-        chance = float(fragility.left(method, RANDOM_MODE, fragility.radii[radius]).nanmean())
+        chance = _mean(fragility.left(method, RANDOM_MODE, fragility.radii[radius]))
+    by_signs, largest = None, list(fragility.radii.values())[-1]
+    if method in fragility.shaken:
+        by_signs = _mean(fragility.weakest(method, largest))
+    elif RANDOM_MODE in fragility.modes:
+        by_signs = _mean(fragility.left(method, RANDOM_MODE, largest))
     return Attacks(
         breaks_at,
         radius,
@@ -102,7 +107,13 @@ def attacks_on(fragility: Fragility, method: str) -> Attacks | None:
         int((known < HALF).sum()),
         len(known),
         is_aimed=is_aimed,
+        by_signs=by_signs,
     )
+
+
+def _mean(shares: Tensor) -> float | None:
+    known = shares[shares.isfinite()]
+    return float(known.mean()) if len(known) else None
 
 
 def _why(comparison: Comparison, method: str) -> str:

@@ -75,13 +75,14 @@ def _metrics(place: Workplace) -> list[Metric]:
 def _remembered(_model: object, *, place: Workplace, method: AuditMethod) -> Method:
     """Return a method whose maps are kept on disk, one file for each image."""
     made = method.made(place)
-    known = {digest_of(image): row for row, image in enumerate(place.images.inputs)}
+    known: dict[str, list[int]] = {}  # an image may be there twice
+    for row, image in enumerate(place.images.inputs):
+        known.setdefault(digest_of(image), []).append(row)
 
     def explain(inputs: Tensor, targets: Tensor) -> Tensor:
         maps = made(inputs, targets)
         for image, each in zip(inputs, maps, strict=True):
-            row = known.get(digest_of(image))
-            if row is not None:  # else it is a changed image, of a metric
+            for row in known.get(digest_of(image), ()):  # none of an image that a metric changed
                 save_artifact(_path(place, method, row), {"map": each}, _header(row))
         return maps
 

@@ -24,7 +24,8 @@ class AuditMethod:
         stem: Of the names of its files.
         axioms: Axiom → whether it is met; empty if that is not known.
         is_attacked: Whether an attack by its derivative is tried.
-        is_fitted: Whether making it fits something first, or a student stands behind it.
+        is_fitted: Whether making it fits something first.
+        may_have_student: Whether a student may stand behind it.
         floor: Which value of its maps means no importance.
     """
 
@@ -34,6 +35,7 @@ class AuditMethod:
     axioms: Mapping[str, bool] = field(default_factory=dict)
     is_attacked: bool = True
     is_fitted: bool = False
+    may_have_student: bool = False
     floor: Literal["zero", "minimum"] = "zero"
 
     def made(self, place: Workplace) -> Method:
@@ -74,7 +76,13 @@ METHODS: Mapping[str, AuditMethod] = dict([
     _ready(
         "pattern-attribution", "PatternAttribution", Workplace.pattern_attribution, is_fitted=True
     ),
-    _ready("distilled", "Distilled layer sum", Workplace.distilled, is_fitted=True),
+    _ready(
+        "distilled",
+        "Distilled layer sum",
+        Workplace.distilled,
+        is_fitted=True,
+        may_have_student=True,
+    ),
     _ready("occlusion", "Occlusion", _occlusion, is_attacked=False),
     _ready(
         "rise",

@@ -222,7 +222,8 @@ def _notes(audit: Audit) -> list[str]:
     for note in audit.comparison.notes:
         names = [name for name in audit.methods if note.startswith(f"{name}: ")]
         name = max(names, key=len)
-        notes.append(f"{audit.methods[name].name}: {note.removeprefix(f'{name}: ')}.")
+        text = note.removeprefix(f"{name}: ").rstrip(".")
+        notes.append(f"{audit.methods[name].name}: {text}.")
     if audit.agreement is not None:
         notes.append(
             f"The student that stands in for the model agrees with it on "

@@ -61,6 +61,7 @@ class Attacks:
         broken: Images broken there.
         images: Of how many.
         is_aimed: Whether there was an attack, or random signs only.
+        by_signs: Mean share that random signs of the largest radius leave; ``None`` if unknown.
     """
 
     breaks_at: str | None
@@ -70,6 +71,7 @@ class Attacks:
     broken: int
     images: int
     is_aimed: bool = True
+    by_signs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def verdict(evidence: Evidence) -> Verdict:
     if evidence.is_control:
         return Verdict(
             Grade.CONTROL,
-            "Random maps are the floor: what a method does not do better, it does not know.",
+            "Random maps are the floor: a method that does no better has shown nothing.",
             "Nothing; it is here to be compared with.",
         )
     doubts = _doubts(evidence)
@@ -157,7 +159,8 @@ def in_order(verdicts: Mapping[str, Verdict], evidence: Mapping[str, Evidence]) 
 
     By grade, then by the tests passed. Of equals those stand first that withstood an attack, by
     what it leaves. Those that broke and those that nobody could attack follow, by what random signs
-    leave, which all of them were put to: so it is no merit that no attack can follow a method.
+    of the largest radius leave, which all of them were put to: so it is no merit that no attack can
+    follow a method, nor that it broke at a small radius.
     """
 
     def key(method: str) -> tuple[int, int, int, float, float]:
@@ -174,8 +177,8 @@ def _movable(attacks: Attacks | None) -> tuple[int, float, float]:
         return (1, 0.0, 0.0)
     if attacks.is_aimed and attacks.breaks_at is None:
         return (0, -attacks.left, 0.0)
-    by_signs = attacks.left if attacks.chance is None else attacks.chance
-    return (1, -by_signs, -attacks.left)
+    known = (attacks.by_signs, attacks.chance, attacks.left)
+    return (1, -next(each for each in known if each is not None), -attacks.left)
 
 
 def _grade(evidence: Evidence, doubts: Sequence[str]) -> Grade:
@@ -191,7 +194,7 @@ def _doubts(evidence: Evidence) -> list[str]:
     found = []
     better = sum(test.is_better for test in evidence.tests)
     if any(test.is_worse for test in evidence.tests) or 2 * better <= len(evidence.tests):
-        found.append("only some of the tests say that the places it marks matter to the model")
+        found.append(_ONLY_SOME)
     attacks = evidence.attacks
     if attacks is not None and attacks.breaks_at is not None:
         found.append(
@@ -211,6 +214,7 @@ def _doubts(evidence: Evidence) -> list[str]:
 
 
 _ENOUGH_AGREEMENT = 0.7
+_ONLY_SOME = "only some of the tests say so"
 
 
 def _believe(grade: Grade, doubts: Sequence[str]) -> str:
@@ -218,9 +222,10 @@ def _believe(grade: Grade, doubts: Sequence[str]) -> str:
         return "Nothing here shows that its maps say more about this model than noise does."
     if grade is Grade.SUPPORTED:
         return "The places it marks matter to the model, on images like these."
-    if doubts[0].startswith("only some"):
-        return f"It knows something, but {_joined(doubts)}."
-    return f"The places it marks matter to the model, but {_joined(doubts)}."
+    matter = "may matter" if _ONLY_SOME in doubts else "matter"
+    *before, last = doubts
+    but = f"{', '.join(before)}, and {last}" if before else last
+    return f"The places it marks {matter} to the model, but {but}."
 
 
 def _tested(evidence: Evidence) -> str:
@@ -277,7 +282,7 @@ def _sane(evidence: Evidence) -> list[str]:
     met = sum(evidence.axioms.values())
     text = f"Meets {met} of {len(evidence.axioms)} axioms"
     insane = _insane(evidence)
-    return [text + (f", and not {_joined(insane)}." if insane else ".")]
+    return [text + (f", but not {' or '.join(insane)}." if insane else ".")]
 
 
 def _insane(evidence: Evidence) -> list[str]:

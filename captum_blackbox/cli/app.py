@@ -46,17 +46,17 @@ from captum_blackbox.cli.patterns import patterns_app
 app = typer.Typer(
     name="captum-blackbox",
     help="Explain any image model, also one that can only be called.",
-    epilog="Start with: captum-blackbox demo",
+    epilog="Start with: captum-blackbox audit --model demo",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-app.add_typer(patterns_app)
-app.command()(dissect)
-app.command()(attack)
 app.command()(audit)
 app.command()(compare)
+app.command()(dissect)
+app.command()(attack)
+app.add_typer(patterns_app)
 
 
 def main() -> None:

@@ -20,14 +20,15 @@ from captum.attr import (
 from torch import Tensor, nn
 
 from captum_blackbox.compare.context import content_seeds
-from captum_blackbox.errors import LayerError
+from captum_blackbox.errors import InputError, LayerError
 from captum_blackbox.hooks import captured, evaluating, find_layers
 from captum_blackbox.student import LayerSumGradCAM
 
 NOISE = 0.15
 """Of the range of values of an image, for SmoothGrad, as published."""
 
-_AT_ONCE = 32  # images in one pass of methods that make many of one
+# Images in one pass of methods that make many of one: more take memory, and on a CPU no less time.
+_AT_ONCE = 8
 _WINDOWS = 8  # along a side, for occlusion
 
 
@@ -39,6 +40,10 @@ class Configured:
         attribution: With a method ``attribute(inputs, target=…)``.
         settings: Such as ``n_steps`` or ``baselines``.
 
+    Raises:
+        InputError: It is a class, or has no method ``attribute``; or the settings name the inputs
+            or the target, which each call brings.
+
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
         >>> method = Configured(IntegratedGradients(model), {"n_steps": 8})
@@ -48,6 +53,20 @@ class Configured:
 
     attribution: Any
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be called."""
+        given = self.attribution
+        if isinstance(given, type) or not hasattr(given, "attribute"):
+            name = given.__name__ if isinstance(given, type) else type(given).__name__
+            what = f"the class {name}" if isinstance(given, type) else f"a {name}"
+            raise InputError(
+                f"Configured takes an attribution, an object with a method attribute, got {what}; "
+                "for a class write lambda model: Configured(Class(model), {…})"
+            )
+        brought = sorted({"inputs", "target"} & set(self.settings))
+        if brought:
+            raise InputError(f"each call brings its {brought[0]}; leave it out of the settings")
 
     def attribute(self, inputs: Tensor, target: Any = None) -> Any:  # noqa: ANN401
         """Return what the attribution returns with these settings."""

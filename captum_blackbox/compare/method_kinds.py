@@ -15,7 +15,7 @@ from captum_blackbox.black_box import BlackBox
 from captum_blackbox.compare.attributions import Configured, without_settings
 from captum_blackbox.compare.context import NotApplicableError
 from captum_blackbox.compare.method import Explain, Method
-from captum_blackbox.compare.names import check_known
+from captum_blackbox.compare.names import check_known, check_texts
 from captum_blackbox.compare.other_network import warn_of_another_network
 from captum_blackbox.compare.ready_methods import READY
 from captum_blackbox.compare.setup import Setup
@@ -68,8 +68,8 @@ def planned(methods: Mapping[str, Any] | Sequence[str], *, has_data: bool) -> li
         has_data: Whether there are images to fit to.
 
     Raises:
-        InputError: A name is unknown or stands twice, a method needs data, something is no method,
-            or there is none.
+        InputError: A name is unknown, stands twice or is no text, a method needs data, something is
+            no method, or there is none.
 
     Example:
         >>> [plan.identity for plan in planned(["random", "rise"], has_data=False)]
@@ -88,6 +88,7 @@ def planned(methods: Mapping[str, Any] | Sequence[str], *, has_data: bool) -> li
         if twice:
             raise InputError(f"method {twice[0]!r} stands twice")
         methods = {name: name for name in methods}
+    check_texts("method", methods)
     if not methods:
         raise InputError(f"there is no method; the ready ones are {', '.join(READY)}")
     return [_plan(name, given, has_data) for name, given in methods.items()]
@@ -254,12 +255,16 @@ def _boxes(attribution: Any, setup: Setup) -> tuple[BlackBox, ...]:  # noqa: ANN
 def _identity(given: Any) -> str:  # noqa: ANN401
     """Name what was given: its kind, and the weights of a network that it brings along."""
     if isinstance(given, Configured):
-        settings = {
-            key: each if isinstance(each, str | int | float | tuple) else type(each).__name__
-            for key, each in given.settings.items()
-        }
+        settings = {key: _shown(each) for key, each in given.settings.items()}
         return f"{_identity(given.attribution)} {settings}"
     kind = given if hasattr(given, "__qualname__") else type(given)
     name = f"{kind.__module__}.{kind.__qualname__}"
     student = getattr(given, "student", None)
     return f"{name} {fingerprint(student)}" if isinstance(student, nn.Module) else name
+
+
+def _shown(setting: Any) -> Any:  # noqa: ANN401
+    """Return a setting as any process shows it."""
+    if isinstance(setting, tuple):
+        return tuple(map(_shown, setting))
+    return setting if isinstance(setting, str | int | float) else type(setting).__name__

@@ -25,3 +25,20 @@ def check_known(kind: str, name: str, known: Iterable[str]) -> None:
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     hint = f"the nearest names are {', '.join(map(repr, near))}, and all" if near else "they"
     raise InputError(f"there is no {kind} {name!r}; {hint} are {', '.join(map(repr, names))}")
+
+
+def check_texts(kind: str, names: Iterable[object]) -> None:
+    """Refuse a name that is no text.
+
+    Raises:
+        InputError: One is something else.
+
+    Example:
+        >>> check_texts("method", ["mine", 3])
+        Traceback (most recent call last):
+        ...
+        captum_blackbox.errors.InputError: the name of a method is a text, got 3; write '3'
+    """
+    for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"the name of a {kind} is a text, got {name!r}; write '{name}'")

@@ -61,19 +61,24 @@ class DissectionComparison:
 
     def to_csv(self, path: str | Path) -> None:
         """Write the table."""
-        rows = self.table()
-        write_table(path, [list(rows[0]), *(row.values() for row in rows)])
+        write_table(path, self._lines())
 
     def __str__(self) -> str:
         """Return the table as Markdown."""
-        rows = self.table()
-        lines = [list(rows[0]), ["---"] * len(rows[0])]
+        columns, *rows = self._lines()
+        lines = [columns, ["---"] * len(columns)]
         lines += [
-            [f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()]
+            [f"{value:.4f}" if isinstance(value, float) else str(value) for value in row]
             for row in rows
         ]
         escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
         return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+    def _lines(self) -> list[list[Any]]:
+        """Return the columns, then a row for each result; not every one asks all categories."""
+        rows = self.table()
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        return [columns, *([row.get(column, "") for column in columns] for row in rows)]
 
 
 def compare_layers(

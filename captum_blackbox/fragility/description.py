@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType, MethodType
@@ -23,10 +24,13 @@ _LIBRARIES = frozenset(
 _CHECKERS = frozenset({"beartype", "jaxtyping", "typeguard"})
 # What a run leaves behind in an attribution or a composite, which says nothing of what it is.
 _LEFT_BEHIND = frozenset({
-    "_checked", "_passed", "_rules", "_state", "_warned_of_disagreement", "report", "handles",
-    "hook_refs", "stored_tensors", "tensor_handles",
+    "_checked", "_is_output_shape_valid", "_passed", "_rules", "_state", "_warned_of_disagreement",
+    "backward_handles", "backward_hooks", "forward_handles", "handles", "hook_refs", "report",
+    "stored_tensors", "tensor_handles",
 })  # fmt: skip
 _DEEPEST = 12
+# Of a class; other attributes of it are its methods.
+_VALUES = (str, bool, int, float, Tensor, tuple, list, dict, set, frozenset)
 
 
 def describe(value: Any, network: nn.Module) -> Any:  # noqa: ANN401 - settings are anything
@@ -34,9 +38,9 @@ def describe(value: Any, network: nn.Module) -> Any:  # noqa: ANN401 - settings 
 
     A module of the network is its name there, another one its fingerprint; tensors and arrays are
     hashes of their values; a function is its name, a hash of its code and what it encloses, without
-    what checkers of types put around it; a class is its name and a hash of its code; other objects
-    are their type and, in the same way, their attributes. What has no attributes that could be seen
-    is just its type.
+    what checkers of types put around it; a class is its name, a hash of its code and its
+    attributes; other objects are their type and, in the same way, their attributes. What has no
+    attributes that could be seen is just its type.
 
     Args:
         value: The setting.
@@ -84,7 +88,7 @@ class _Description:
         """Return its name in the network, or what it is."""
         inner = unwrapped(value)
         known = self._names.get(id(value)) or self._names.get(id(inner))
-        return known or {"type": _name(type(inner)), "fingerprint": fingerprint(inner)}
+        return known or {"type": self.named(type(inner)), "fingerprint": fingerprint(inner)}
 
     def mapping(self, value: Mapping[Any, Any]) -> Any:  # noqa: ANN401
         """Return its entries; a hash of all of them where they are tensors."""
@@ -104,13 +108,17 @@ class _Description:
         name = f"{value.__module__}.{value.__qualname__}"
         if not _is_of_library(value):
             name = f"{name} {_code_hash([value.__code__])}"
+        kept = self.kept_by(value)
+        return {"function": name, **kept} if kept else name
+
+    def kept_by(self, value: FunctionType) -> dict[str, Any]:
+        """Return what a function encloses and its defaults, without what there is none of."""
         kept = {
             "encloses": [self.of(each) for each in _enclosed(value)],
             "defaults": self.of(value.__defaults__),
             "keyword defaults": self.of(value.__kwdefaults__),
         }
-        kept = {key: each for key, each in kept.items() if each}
-        return {"function": name, **kept} if kept else name
+        return {key: each for key, each in kept.items() if each}
 
     def method(self, value: MethodType) -> Any:  # noqa: ANN401
         """Return the function and whose it is."""
@@ -129,25 +137,26 @@ class _Description:
     def instance(self, value: Any) -> Any:  # noqa: ANN401
         """Return the type and the attributes, those of one's own classes too."""
         kind = type(value)
-        own = _own(kind)
-        shared = {
-            name: each
-            for base in reversed(own)
-            for name, each in vars(base).items()
-            if isinstance(each, str | bool | int | float | Tensor) and not name.startswith("__")
-        }
         is_tool = _is_of_library(kind) or isinstance(value, Attribution)
         left = _LEFT_BEHIND if is_tool else frozenset()
         known = {key: each for key, each in vars(value).items() if key not in left}
         return {
             "type": self.named(kind),
-            **{key: self.of(each) for key, each in {**shared, **known}.items()},
+            **{key: self.of(each) for key, each in {**_shared(kind), **known}.items()},
         }
+
+    def kind(self, value: type) -> Any:  # noqa: ANN401
+        """Return the name of a class, with its code, and its attributes, if any."""
+        shared = {key: self.of(each) for key, each in _shared(value).items()}
+        return {"type": self.named(value), **shared} if shared else self.named(value)
 
     def named(self, value: Any) -> str:  # noqa: ANN401
         """Return the name of a class, with its code, or of a function not written in Python."""
         own = _own(value) if isinstance(value, type) else []
-        codes = [code for each in own for code in _codes(each)]
+        functions = [function for each in own for function in _functions(each)]
+        kept = [self.kept_by(each) for each in functions]
+        codes: list[Any] = [each.__code__ for each in functions]
+        codes += [json.dumps(kept, sort_keys=True)] if any(kept) else []
         return f"{_name(value)} {_code_hash(codes)}" if codes else _name(value)
 
     def unknown(self, value: Any) -> str:  # noqa: ANN401
@@ -171,6 +180,7 @@ _KINDS: tuple[tuple[Callable[[Any], bool], Callable[[_Description, Any], Any]], 
     (lambda value: isinstance(value, FunctionType), _Description.function),
     (lambda value: isinstance(value, MethodType), _Description.method),
     (lambda value: isinstance(value, BlackBox), _Description.box),
+    (lambda value: isinstance(value, type), _Description.kind),
     (lambda value: hasattr(value, "__qualname__"), _Description.named),
     (lambda value: hasattr(value, "__dict__"), _Description.instance),
     (lambda value: isinstance(value, Mapping), _Description.mapping),
@@ -214,17 +224,27 @@ def _enclosed(function: FunctionType) -> Iterator[Any]:
             yield None
 
 
-def _codes(kind: type) -> list[CodeType]:
-    """Return the code of a class, method by method."""
+def _shared(kind: type) -> dict[str, Any]:
+    """Return what one's own classes keep for all of their objects."""
+    return {
+        name: each
+        for base in reversed(_own(kind))
+        for name, each in vars(base).items()
+        if isinstance(each, _VALUES) and not (name[0] == name[-1] == "_")  # those are Python's
+    }
+
+
+def _functions(kind: type) -> list[FunctionType]:
+    """Return the methods of a class."""
     found = []
     for _, each in sorted(vars(kind).items(), key=lambda item: item[0]):
         inner = each.fget if isinstance(each, property) else getattr(each, "__func__", each)
         if isinstance(inner, FunctionType):
-            found.append(_as_written(inner).__code__)
+            found.append(_as_written(inner))
     return found
 
 
-def _code_hash(codes: list[CodeType]) -> str:
+def _code_hash(codes: list[Any]) -> str:
     digest = hashlib.sha256()
     for code in codes:
         _feed(digest.update, code)

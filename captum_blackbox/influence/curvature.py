@@ -125,9 +125,10 @@ class Curvature:
 
 def _derivative(of: Tensor, by: Tensor, weights: Tensor) -> Tensor:
     """Return the derivative of ``of`` by ``by``, from the left times each of ``weights``."""
-    if not of.requires_grad:
-        return by.new_zeros(len(weights), *by.shape)
-    (result,) = torch.autograd.grad(
-        of, by, weights, retain_graph=True, materialize_grads=True, is_grads_batched=True
-    )
-    return result.detach()
+    if of.requires_grad:
+        (result,) = torch.autograd.grad(
+            of, by, weights, retain_graph=True, allow_unused=True, is_grads_batched=True
+        )
+        if result is not None:
+            return result.detach()
+    return by.new_zeros(len(weights), *by.shape)

@@ -46,7 +46,8 @@ def test_every_method_has_a_verdict_that_its_evidence_gives(whole):
         assert [test.name for test in evidence.tests] == [
             "deletion", "insertion", "patch degradation", "infidelity",
         ]  # fmt: skip
-        assert evidence.attacks.is_aimed == (name != "rise")
+        # The maps of the patterns are 0 everywhere here, and so no attack has a direction.
+        assert evidence.attacks.is_aimed == (name not in {"rise", "pattern-attribution"})
         assert evidence.area == pytest.approx(0.25)
         assert 0 <= evidence.located <= 1
         assert audit.verdicts[name].grade in {Grade.CARE, Grade.UNSUPPORTED}  # three images only
@@ -113,6 +114,16 @@ def test_a_budget_may_attack_the_first_images_only(tmp_path):
     assert {audit.evidence[name].attacks.images for name in ("gradient", "rise")} == {1}
     assert audit.evidence["gradient"].images == 3
     assert "left at 8/255 –" in page_of(audit.write(tmp_path)).text
+
+
+def test_random_signs_of_the_largest_radius_compare_all_methods(tmp_path):
+    two = dataclasses.replace(TINY, radii={"1/255": 1 / 255, "64/255": 64 / 255}, attack_steps=20)
+    audit = quietly(network(), images(3), tmp_path, methods=["gradient", "rise"], budget=two)
+    assert audit.evidence["gradient"].attacks.breaks_at is not None
+    left = audit.fragility.left("gradient", "random", 64 / 255)
+    assert audit.evidence["gradient"].attacks.by_signs == pytest.approx(float(left.nanmean()))
+    left = audit.fragility.shaken["rise"][64 / 255]
+    assert audit.evidence["rise"].attacks.by_signs == pytest.approx(float(left.mean()))
 
 
 def test_random_signs_alone_are_no_attack(tmp_path):
@@ -290,3 +301,22 @@ def test_axioms_are_those_of_the_document():
     for name, (method, marks) in LINES.items():
         cells = next(line for line in lines if line.startswith(f"| {method} |"))
         assert "".join(cells.strip("| ").split(" | ")[1:]) == marks, name
+
+
+def test_centred_patterns_have_axioms_of_their_own(tmp_path):
+    methods = ["pattern-attribution", {"mine": "pattern-attribution"}, "gradient"]
+    plain, centred = (
+        quietly(
+            network(), images(2), tmp_path / str(is_centred), methods=methods,
+            regime_centering=is_centred,
+        )
+        for is_centred in (False, True)
+    )  # fmt: skip
+    assert plain.methods["pattern-attribution"].name == "PatternAttribution"
+    assert centred.methods["pattern-attribution"].name == "PatternAttribution, centred"
+    assert centred.methods["mine"].name == "mine"
+    for name in ("pattern-attribution", "mine"):
+        assert sum(plain.evidence[name].axioms.values()) == 3
+        assert sum(centred.evidence[name].axioms.values()) == 2
+        assert "not class sensitivity or parameter" in centred.verdicts[name].because
+    assert plain.evidence["gradient"].axioms == centred.evidence["gradient"].axioms

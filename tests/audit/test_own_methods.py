@@ -1,18 +1,22 @@
 """Methods of the user's own in an audit: judged like the others, attacked where that can be."""
 
+import dataclasses
 import json
+import warnings
 
 import pytest
 import torch
-from audits import images, network, quietly
+from audits import TINY, images, network, quietly
 from captum.attr import GradientShap, IntegratedGradients, Occlusion, Saliency
 from page_reader import EVIL, page_of
 from zennit.attribution import Gradient
 from zennit.composites import EpsilonPlus
 
-from captum_blackbox import RISE, BlackBox, DistilledLayerSumGradCAM
-from captum_blackbox.audit import Grade
+from captum_blackbox import RISE, BlackBox, DistilledLayerSumGradCAM, LayerSumGradCAM
+from captum_blackbox.audit import AuditImages, Grade
+from captum_blackbox.audit.attacking import attack_on
 from captum_blackbox.audit.choosing import chosen_methods
+from captum_blackbox.audit.judging import kept_map
 from captum_blackbox.compare import Configured
 from captum_blackbox.errors import InputError
 from captum_blackbox.student import student_network
@@ -182,15 +186,104 @@ def test_a_class_is_known_by_its_code():
     assert stems[0].startswith("mine-")
 
 
+MADE = []
+
+
+def drawn(_model):
+    MADE.append(student_network("small_cnn", num_classes=3).eval())
+    return LayerSumGradCAM(MADE[-1])
+
+
+def test_a_method_that_draws_to_be_made_is_the_same_wherever_it_is_made(tmp_path):
+    def values(seed):
+        given = network(), images(2), tmp_path
+        audit = quietly(*given, methods={"drawn": drawn}, seed=seed)
+        return audit.fragility.curves["drawn"].values
+
+    MADE.clear()
+    first = values(0)
+    assert len(MADE) == 1  # what is judged is attacked
+    torch.testing.assert_close(values(0), first, rtol=0, atol=0, equal_nan=True)
+    values(1)
+    weights = [each.classifier.weight for each in MADE]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_a_student_is_attacked_in_place_of_a_model_that_is_open(tmp_path):
+    model = network()
+    audit = quietly(model, images(2), tmp_path, methods=["distilled"])
+    victim = attack_on(audit.place, audit.methods["distilled"]).victim
+    student = audit.methods["distilled"].make(audit.place).student
+    assert victim.network is not model
+    assert type(victim.network) is type(student)
+    own = {"mine": DistilledLayerSumGradCAM(BlackBox(model, output="logits"), student)}
+    mine = chosen_methods(own, model)["mine"]
+    assert attack_on(audit.place, mine).victim.network is student
+
+
+def test_a_function_that_lost_a_part_of_its_graph_is_not_attacked(tmp_path):
+    model = network()
+
+    def times_input(keeps):
+        def explain(x, classes):
+            leaf = x if x.requires_grad else x.requires_grad_()
+            score = model(leaf).gather(1, classes[:, None]).sum()
+            return leaf * torch.autograd.grad(score, leaf, create_graph=keeps)[0]
+
+        return explain
+
+    own = {"whole": times_input(True), "part": times_input(False)}
+    budget = dataclasses.replace(TINY, attack_steps=20)
+    audit = quietly(model, images(3), tmp_path, methods=own, budget=budget)
+    assert audit.evidence["whole"].attacks.breaks_at == "8/255"
+    assert not audit.evidence["part"].attacks.is_aimed
+    assert "takes a gradient without create_graph=True" in audit.evidence["part"].not_attacked
+    assert audit.evidence["part"].attacks.images == 3
+
+
+def test_an_attack_without_a_direction_is_none(tmp_path):
+    own = {"steps": lambda x, classes: torch.sign(x - 0.5)}
+    audit = quietly(network(), images(3), tmp_path, methods=own)
+    again = quietly(network(), images(3), tmp_path, methods=own)
+    for each in (audit, again):
+        assert not each.evidence["steps"].attacks.is_aimed
+        assert "so that no attack has a direction" in each.evidence["steps"].not_attacked
+        assert "steps" not in each.fragility.pictures
+    assert "No change broke it" not in audit.verdicts["steps"].because
+
+
+def test_what_has_no_graph_says_so_whatever_is_tried_first(tmp_path):
+    model, budget = network(), dataclasses.replace(TINY, modes=("random", "topk"))
+    own = {"off": without_graph(model)}
+    audit = quietly(model, images(2), tmp_path, methods=own, budget=budget)
+    assert "hang on no graph" in audit.evidence["off"].not_attacked
+    assert audit.evidence["off"].attacks.images == 2
+
+
+def test_an_image_that_is_there_twice_has_its_map_twice(tmp_path):
+    twice = AuditImages(torch.cat([images(2).inputs, images(1).inputs]))
+    audit = quietly(network(), twice, tmp_path, methods=["gradient", "rise"])
+    for name in ("gradient", "rise"):
+        first, _, last = (kept_map(audit.place, audit.methods[name], row) for row in range(3))
+        assert torch.equal(first, last)
+    assert audit.evidence["rise"].attacks.images == 3
+
+
 def test_a_black_box_explained_by_the_user(tmp_path):
     model = network()
     box = BlackBox(lambda x: model(x).detach(), output="logits")
     student = DistilledLayerSumGradCAM(box, student_network("small_cnn", num_classes=3))
     report = student.distill(images(20).inputs, epochs=1, min_fidelity=0.0, show_progress=False)
-    own = {"student": student, "plain": lambda x, classes: x, "closed": Saliency}
+    own = {
+        "student": student,
+        "made": lambda box: student,
+        "plain": lambda x, classes: x,
+        "closed": Saliency,
+    }
     audit = quietly(box, images(3), tmp_path, methods=own)
     assert audit.evidence["student"].attacks.is_aimed
     assert audit.evidence["student"].agreement == audit.agreement == report.agreement
+    assert audit.evidence["made"].agreement == report.agreement
     assert not audit.evidence["plain"].attacks.is_aimed
     assert "no derivative" in audit.evidence["plain"].not_attacked
     assert audit.verdicts["closed"].grade is Grade.FAILED
@@ -200,8 +293,14 @@ def test_a_black_box_explained_by_the_user(tmp_path):
 def test_a_method_of_another_network_is_said_on_top(tmp_path):
     other = network()
     other[0].weight.data.mul_(2)
-    audit = quietly(network(), images(2), tmp_path, methods={"a: b": Saliency(other)})
-    text = page_of(audit.write(tmp_path)).text
+
+    def warns(x, classes):
+        warnings.warn("be careful.", stacklevel=1)
+        return x
+
+    own = {"a: b": Saliency(other), "warns": warns}
+    text = page_of(quietly(network(), images(2), tmp_path, methods=own).write(tmp_path)).text
+    assert "Note. warns: be careful. " in text and "careful.." not in text
     assert "Note. a: b: explains another Sequential than the one that is compared" in text
 
 
@@ -232,9 +331,16 @@ def test_what_raises_ends_no_audit(tmp_path):
         (["ig", {"ig": Saliency}], "method 'ig' stands twice"),
         (["gradient", {"Gradient": Saliency}], "would both be shown as 'Gradient'"),
         ([{}], "judges methods against random maps"),
+        ({3: Saliency}, "the name of a method is a text, got 3; write '3'"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("as_users_call")
 def test_what_is_no_method_is_refused(methods, said):
     with pytest.raises(InputError, match=said):
         chosen_methods(methods)
+
+
+@pytest.mark.parametrize("methods", [[], {}, ()])
+def test_no_method_is_not_the_default(methods, tmp_path):
+    with pytest.raises(InputError, match="judges methods against random maps"):
+        quietly(network(), images(2), tmp_path, methods=methods)

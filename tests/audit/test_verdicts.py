@@ -96,12 +96,12 @@ def test_the_words_say_the_numbers():
         "different by the other, on 12 images. 46 % of its most important pixels lie on the true "
         "cause, which fills 25 % of the image. An invisible change of at most 2/255 leaves 10 % of "
         "its most important pixels, and fewer than half on 11 of 12 images; random signs of that "
-        "size leave 90 %. Meets 8 of 9 axioms, and not class sensitivity."
+        "size leave 90 %. Meets 8 of 9 axioms, but not class sensitivity."
     )
     assert found.believe == (
-        "It knows something, but only some of the tests say that the places it marks matter to the "
-        "model, somebody who changes an image invisibly can move what it marks and it may show the "
-        "image more than the model."
+        "The places it marks may matter to the model, but only some of the tests say so, somebody "
+        "who changes an image invisibly can move what it marks, and it may show the image more than "
+        "the model."
     )
 
 
@@ -203,6 +203,11 @@ def test_being_unattackable_is_no_merit():
     verdicts = {name: verdict(each) for name, each in evidence.items()}
     assert {each.grade for each in verdicts.values()} == {Grade.CARE}
     assert in_order(verdicts, evidence) == list(some_left)
+    # At the radius that broke it, random signs leave much of a map that breaks at a small one.
+    early = dataclasses.replace(BROKE, chance=0.99, by_signs=0.2)
+    verdicts["early"] = verdicts["broke"]
+    evidence["early"] = dataclasses.replace(evidence["broke"], attacks=early)
+    assert in_order(verdicts, evidence)[-2:] == ["early", "nobody tried"]
     evidence["shaken"] = dataclasses.replace(evidence["shaken"], tests=[BETTER] * 4)
     verdicts["shaken"] = verdict(evidence["shaken"])
     assert in_order(verdicts, evidence)[0] == "shaken"  # tests come first

@@ -206,6 +206,18 @@ def test_what_the_readme_says_in_words_is_in_the_results():
     shift = mean_left(attacked, "gradient", "mass_center", "center_shift")
     assert f"the centre of mass moves by {shift:.0f} pixels" in said
     assert mean_left(attacked, "gradient", "topk", "intersection") < 0.001
+    lines = [line.strip("| ").split(" | ") for line in tables.goals().splitlines()[2:]]
+    speed = {work: spread.replace("…", "to") for work, _, spread, _ in lines}
+    for words, work in (
+        ("`LayerSumGradCAM`", "all-layer Grad-CAM"),
+        ("of `PatternAttribution`", "PatternAttribution.attribute"),
+        ("a whole dissection", "whole dissection"),
+        ("fitting patterns", "fitting patterns"),
+    ):
+        assert f"{words} {speed[work]}" in said
+    counts = [met.split(" of ") for *_, met in lines]
+    met, asked = (sum(map(int, each)) for each in zip(*counts, strict=True))
+    assert f"{met} of {asked} are met" in said
 
 
 def test_the_readme_of_the_results_is_made_of_them():

@@ -138,3 +138,10 @@ def test_the_identity_of_a_file_is_its_content(place):
     assert len({before, with_weights, identity("net.py:make", "net.pt")}) == 3
     (place / "net.py").write_text(NETWORK + "\n")
     assert identity("net.py:make") != before
+
+
+def test_the_audit_is_what_the_help_starts_with():
+    from captum_blackbox.cli import app
+
+    assert app.info.epilog == "Start with: captum-blackbox audit --model demo"
+    assert app.registered_commands[0].callback.__name__ == "audit"

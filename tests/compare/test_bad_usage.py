@@ -102,6 +102,7 @@ def test_methods():
         },
         "method 'it' wants no arguments": {"it": lambda: 3},
         "'pattern_attribution' is fitted to images": ["pattern_attribution"],
+        "the name of a method is a text, got 1; write '1'": {1: "random"},
     }
     for message, methods in cases.items():
         assert refused(InputError, methods).startswith(message)

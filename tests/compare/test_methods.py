@@ -20,6 +20,7 @@ from zennit.composites import EpsilonPlusFlat
 from captum_blackbox import RISE, BlackBox, LayerSumGradCAM, PatternAttribution, Patterns
 from captum_blackbox.compare import READY, Configured, Method
 from captum_blackbox.compare.method_kinds import planned
+from captum_blackbox.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Input Tensor", "ignore:Setting")
 
@@ -56,11 +57,26 @@ def test_settings_go_along_with_an_attribution(model):
     assert_same_maps(model, seven, expected)
     plans = planned({"a": seven, "b": eight}, has_data=False)
     assert plans[0].identity != plans[1].identity
+    held = Configured(IntegratedGradients(model), {"additional_forward_args": (object(), 1.5)})
+    assert planned({"a": held}, has_data=False)[0].identity.endswith("('object', 1.5)}")
     box = BlackBox(lambda x: model(x).detach(), output="logits")
     closed = quietly(box, images(), {"closed": Configured(Saliency(box)), "r": "random"})
     assert [each.reason for each in closed.failures] == [
         "needs gradients, and this model can only be called"
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "said"),
+    [
+        (IntegratedGradients, {}, "got the class IntegratedGradients; for a class write lambda"),
+        (len, {}, "Configured takes an attribution, an object with a method attribute, got a built"),
+        (Saliency(nn.ReLU()), {"target": 1}, "each call brings its target; leave it out of the"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_configured_is_refused(given, settings, said):
+    with pytest.raises(InputError, match=said):
+        Configured(given, settings)
 
 
 def test_a_method_brings_its_costs_along(model):

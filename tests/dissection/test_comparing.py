@@ -178,6 +178,31 @@ def test_the_csv_reads_back(tmp_path):
         comparison.to_csv(tmp_path / "a.csv" / "below")
 
 
+def test_numbers_stand_below_their_categories_where_results_have_others(tmp_path):
+    concepts = random_concepts()
+    asked = ("scene", "object", "color")
+    concepts.categories, annotations = asked, concepts.annotations
+    concepts.labels = tuple(label for label in concepts.labels if label.category in asked)
+    concepts.annotations = lambda index: {
+        name: each for name, each in annotations(index).items() if name == "scene"
+    }
+    results = {
+        "all": dissection().dissect(CONCEPTS, **QUIET),
+        "some": dissection().dissect(concepts, **QUIET),
+    }
+    comparison = DissectionComparison("concepts", results)
+    comparison.to_csv(tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, expected in zip(rows, comparison.table(), strict=True):
+        assert {key: each for key, each in row.items() if each} == {
+            key: str(each) for key, each in expected.items()
+        }
+    assert rows[1]["part"] == ""
+    lines = [line.strip("| ").split(" | ") for line in str(comparison).split("\n")]
+    assert {len(line) for line in lines} == {len(rows[0])}
+
+
 def test_the_csv_has_no_formula(tmp_path):
     result = dissection().dissect(CONCEPTS, **QUIET)
     DissectionComparison("network", {"=1+1": result}).to_csv(tmp_path / "a.csv")

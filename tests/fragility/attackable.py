@@ -14,10 +14,11 @@ from captum_blackbox.fragility.victims import derivative_error, victim_of
 PAGE = Path(__file__).parents[2] / "docs" / "attackable.md"
 _HEAD = """# Which methods of Captum can be attacked
 
-An attack needs the derivative of an explanation. This table holds every attribution class of
+`InterpretationAttack` needs the derivative of an explanation. This page has every attribution class of
 `captum.attr`; `tests/fragility/attackable.py` writes it from what `victim_of` does, after the
 derivative was compared with differences of the map. *Moves a ReLU network* says whether that
-derivative is other than 0 on the network itself, without the softplus surrogate.
+derivative is other than 0 on the network itself; where it is 0 the softplus surrogate, which is the
+default, shows the way.
 
 Beyond Captum: `LayerSumGradCAM`, `DistilledLayerSumGradCAM`, `PatternNet`, `PatternAttribution`,
 any class whose `attribute` takes `grad_kwargs`, Zennit's attributors made with

@@ -187,6 +187,90 @@ def test_what_checks_types_changes_no_description(checker):
     assert describe(functools.wraps(function)(lambda *given: None), model) != before[0]
 
 
+def with_attribute(number):
+    class Kind:
+        strength = number
+
+    return Kind
+
+
+def with_several(number):
+    class Kind:
+        layers = (number,)
+
+    return Kind
+
+
+def with_default(number):
+    class Kind:
+        def attribute(self, inputs, target=None, strength=number):
+            return strength * inputs
+
+    return Kind
+
+
+def with_enclosed(number):
+    class Kind:
+        def __init__(self):
+            super().__init__()
+
+        def attribute(self, inputs, target=None):
+            return number * inputs
+
+    return Kind
+
+
+def with_module(number):
+    class Kind(nn.Module):
+        def attribute(self, inputs, target=None):
+            return number * inputs
+
+    return Kind
+
+
+@pytest.mark.parametrize(
+    "make", [with_attribute, with_several, with_default, with_enclosed, with_module]
+)
+def test_a_class_is_what_its_methods_and_attributes_are(make):
+    model = small_cnn()
+    for given in (lambda number: make(number), lambda number: make(number)()):
+        first, again, other = (describe(given(number), model) for number in (1, 1, 2))
+        assert first == again != other
+    assert describe(captum.Saliency, model) == "captum.attr._core.saliency.Saliency"
+
+
+def by_attribute(attribution, images):
+    attribution.attribute(images, target=0)
+
+
+USED = {
+    "gradient": (captum.Saliency, by_attribute),
+    "deeplift": (captum.DeepLift, by_attribute),
+    "guided": (captum.GuidedBackprop, by_attribute),
+    "deconvolution": (captum.Deconvolution, by_attribute),
+    "guided grad-cam": (lambda model: captum.GuidedGradCam(model, model[0]), by_attribute),
+    "occlusion": (
+        captum.Occlusion,
+        lambda occlusion, images: occlusion.attribute(images, (3, 4, 4), target=0),
+    ),
+    "ablation": (captum.FeatureAblation, by_attribute),
+    "zennit": (
+        lambda model: Gradient(model, EpsilonPlus()),
+        lambda attributor, images: attributor(images, lambda scores: scores),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USED)
+@pytest.mark.filterwarnings("ignore:Setting", "ignore:Input Tensor")
+def test_what_was_used_is_what_it_was(name):
+    model, (make, use) = small_cnn(), USED[name]
+    given = make(model)
+    before = describe(given, model)
+    use(given, some_images(2))
+    assert describe(given, model) == before
+
+
 def test_a_relative_defence_is_kept_and_compared(tmp_path):
     def defended(ratio):
         attribution = captum.Saliency(small_cnn())

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from captum_blackbox.errors import ExplanationWarning, InputError, ShapeError, TargetError
 from captum_blackbox.fragility.chance import generators, random_signs
 from captum_blackbox.fragility.influence_attack import InfluenceAttack
+from captum_blackbox.fragility.surrogate import GrowingBeta
 from captum_blackbox.influence import InfluenceFunction
 
 LAST = {"layers": ["4"], "lower_bound": -4.0, "upper_bound": 4.0}
@@ -128,6 +129,30 @@ def test_the_trajectory_and_what_is_returned_fit_each_other():
     assert bool((longer.trajectory.amin(1) <= shorter.trajectory.amin(1)).all())
 
 
+@pytest.mark.parametrize(("step_num", "step"), [(1, 0.1), (2, 0.1), (5, 0.05), (10, 0.025)])
+def test_several_steps_reach_two_and_a_half_radii(step_num, step):
+    model, data, images = case()
+    attack = InfluenceAttack(model, data, **LAST)
+    found = attack.run(images, 0.1, step_num=step_num)
+    expected = attack.run(images, 0.1, step_num=step_num, step_size=step)
+    torch.testing.assert_close(found.trajectory, expected.trajectory)
+
+
+def test_where_the_direction_is_not_known_nothing_moves():
+    class Root(nn.Module):
+        def forward(self, x):
+            return x.sqrt()  # no derivative at 0
+
+    model, data, images = case()
+    rooted = nn.Sequential(Root(), model[0], *list(model)[1:])
+    data = [(x.abs() + 0.1, label) for x, label in data]
+    images = images.abs().clamp(0.2, 0.8)
+    images[0, 0, 2, 2] = 0
+    result = InfluenceAttack(rooted, data, layers=["5"]).run(images, 0.1)
+    still = result.inputs[0] == images[0]
+    assert bool(still[0, 2, 2]) and int(still.sum()) < 25 and bool(result.success[0])
+
+
 def test_an_image_whose_label_flips_comes_back_unchanged():
     """One pixel and two classes on either side of 0: against the influence is across the border."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
@@ -169,6 +194,7 @@ def test_ball_bounds_mask_and_label_hold(seed, radius, per_channel, mode, step_n
     assert bool(result.label_kept.all())
     if radius == 0 or (step_num == 0 and mode == "influence"):
         assert torch.equal(result.inputs, images) and not bool(result.success.any())
+        assert mode == "random" or not bool(result.best_step.any())
 
 
 def test_a_batch_is_its_images_one_by_one():
@@ -191,6 +217,8 @@ def test_random_signs_are_one_draw_at_the_full_radius():
     assert 0.3 < float((moved > 0).double().mean()) < 0.7
     assert torch.equal(one.inputs, same.inputs) and not torch.equal(one.inputs, other.inputs)
     assert one.trajectory.shape == (4, 2)
+    several = attack.run(images, 0.01, mode="random", step_num=7)
+    assert torch.equal(several.inputs, one.inputs) and several.settings["step_num"] == 1
 
 
 def test_random_signs_that_flip_the_label_are_drawn_again():
@@ -295,6 +323,29 @@ def test_a_surrogate_bends_the_direction_and_nothing_else():
     torch.testing.assert_close(sharp.inputs[moved], plain.inputs[moved])
 
 
+def test_a_surrogate_can_grow_with_the_steps():
+    model, data, images = case()
+    growing = InfluenceAttack(model, data, beta=GrowingBeta(0.5, 50.0, 1), **LAST)
+    found = growing.run(images, 0.2, step_size=0.1, step_num=2, top=15)
+    first, second = (InfluenceAttack(model, data, beta=beta, **LAST) for beta in (0.5, 50.0))
+    once = first.run(images, 0.1, top=15)
+    twice = second.run(once.inputs, 0.1, top=15)
+    assert bool((once.best_step == 1).all())
+    expected = torch.cat([once.trajectory, twice.trajectory[:, 1:]], 1)
+    torch.testing.assert_close(found.trajectory, expected)
+    same = first.run(images, 0.2, step_size=0.1, step_num=2, top=15)
+    assert not torch.equal(found.trajectory, same.trajectory)
+
+
+def test_a_model_in_training_mode_is_attacked_in_evaluation_mode():
+    model, data, images = case()
+    expected = InfluenceAttack(model, data, **LAST).run(images, 0.3, step_num=3)
+    found = InfluenceAttack(model.train(), data, **LAST).run(images, 0.3, step_num=3)
+    assert torch.equal(found.label, expected.label)
+    assert torch.equal(found.eligible, expected.eligible)
+    assert torch.equal(found.inputs, expected.inputs)
+
+
 def test_the_model_stays_as_it_is():
     model, data, images = case()
     model.train()
@@ -330,6 +381,9 @@ def test_an_image_that_does_not_matter_is_said():
     with pytest.warns(ExplanationWarning, match=r"does not depend on image 0 \(4 of 4\)"):
         result = InfluenceAttack(model, data, **LAST).run(images, 0.1)
     assert torch.equal(result.inputs, images) and not bool(result.success.any())
+    with pytest.warns(ExplanationWarning) as said:
+        InfluenceAttack(model, data, **LAST).run(images, 0.1, step_num=3)
+    assert len(said) == 1
 
 
 def test_numbers_go_to_json():

@@ -91,6 +91,32 @@ def test_a_loss_without_curvature_has_none():
     assert product.tolist() == [[0, 0, 0]]
 
 
+@pytest.mark.parametrize("kind", ["gauss_newton", "exact"])
+@pytest.mark.parametrize("learnt", [False, True])
+def test_a_loss_that_is_linear_in_the_outputs_has_none(kind, learnt):
+    model = nn.Linear(2, 1, dtype=torch.float64)
+    factor = torch.ones(1, dtype=torch.float64, requires_grad=learnt)
+
+    def slope(outputs, targets):
+        return (outputs * targets * factor).sum(1)
+
+    curvature = curvature_of(model, [(torch.ones(2), torch.ones(1))], kind, loss_fn=slope)
+    assert curvature.times(eye_of(curvature)).abs().max() == 0
+    assert curvature.matrix().abs().max() == 0
+
+
+@pytest.mark.parametrize("kind", ["gauss_newton", "exact"])
+def test_it_is_that_of_the_network_in_evaluation_mode_also_without_gradients(kind):
+    model, data, _ = small_case()
+    expected = curvature_of(model, data, kind).matrix()
+    curvature = curvature_of(model.train(), data, kind)
+    with torch.no_grad():
+        product, matrix = curvature.times(eye_of(curvature)), curvature.matrix()
+    torch.testing.assert_close(product, expected)
+    torch.testing.assert_close(matrix, expected)
+    assert model.training
+
+
 def test_of_a_few_points_it_is_their_mean():
     model, data, _ = small_case()
     curvature = curvature_of(model, data, "gauss_newton", loss_fn=None)

@@ -78,6 +78,10 @@ def test_it_works_without_gradients_and_in_inference_mode():
     with torch.inference_mode():
         function = InfluenceFunction(model, data)
         assert torch.equal(function.influence(tests.clone()), expected)
+        branching = Branching().double().eval()
+        branching.load_state_dict(model.state_dict())
+        found = InfluenceFunction(branching, data).influence(tests.clone())
+    torch.testing.assert_close(found.clone(), expected)
 
 
 def test_weights_are_those_of_when_it_was_made():
@@ -106,14 +110,75 @@ def test_a_network_that_vmap_does_not_take_goes_point_by_point():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_any_precision_on_the_models_device(dtype, device):
+    """Only what is given is rounded to half precision; nothing is calculated in it."""
     model, data, tests = small_case()
     model.to(dtype)
+    tests = tests.to(dtype)
     expected = InfluenceFunction(model.double(), data).influence(tests, [0, 1, 2]).to(device)
     function = InfluenceFunction(model.to(device, dtype), data)
-    found = function.influence(tests.to(device, dtype), [0, 1, 2])
+    found = function.influence(tests.to(device), [0, 1, 2])
     assert found.dtype == torch.float64
-    rounding = float(torch.finfo(dtype).eps)
+    rounding = torch.finfo(torch.float32).eps
     assert (found - expected).abs().max() <= 200 * rounding * expected.abs().max()
+
+
+def test_autocast_around_it_changes_nothing():
+    model, data, tests = small_case(dtype=torch.float32)
+    function = InfluenceFunction(model, data)
+    expected = function.influence(tests, [0, 1, 2])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(InfluenceFunction(model, data).influence(tests, [0, 1, 2]), expected)
+
+
+def test_buffers_of_whole_numbers_stay_whole():
+    class Choosing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("order", torch.arange(15, -1, -1))
+            self.linear = nn.Linear(16, 3, dtype=torch.float64)
+
+        def forward(self, images):
+            return self.linear(images.flatten(1)[:, self.order])
+
+    model, (_, data, tests) = Choosing(), small_case()
+    plain = nn.Sequential(nn.Flatten(), model.linear)
+    turned = [(x.flip(1, 2), label) for x, label in data]
+    expected = InfluenceFunction(plain, turned).influence(tests.flip(2, 3))
+    torch.testing.assert_close(InfluenceFunction(model, data).influence(tests), expected)
+
+
+def test_the_first_layer_may_work_in_place():
+    layers = [nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(16, 3, dtype=torch.float64)]
+    _, data, tests = small_case()
+    function = InfluenceFunction(nn.Sequential(*layers), data)
+    leaf = tests.clone().requires_grad_()
+    summed = function.of_points(torch.tensor([[0], [1], [2]]), torch.tensor([0, 1, 2]))
+    (gradient,) = torch.autograd.grad(summed(leaf).sum(), leaf)
+    assert torch.equal(gradient != 0, tests > 0)
+
+
+def test_targets_of_any_type_are_placed_where_the_losses_are():
+    model, data, tests = small_case(dtype=torch.float32)
+    expected = InfluenceFunction(model, data).influence(tests, [0, 1, 2])
+    small = [(x, torch.tensor(label, dtype=torch.uint8)) for x, label in data]
+    found = InfluenceFunction(model, small).influence(tests, torch.tensor([0, 1, 2]).int())
+    assert torch.equal(found, expected)
+
+    def same_precision(outputs, targets):
+        assert targets.dtype == outputs.dtype
+        return half_square(outputs, targets)
+
+    wide = [(x, torch.zeros(3, dtype=torch.float64)) for x, _ in data]
+    function = InfluenceFunction(model, wide, loss_fn=same_precision)
+    assert function.influence(tests, torch.zeros(3, 3).double()).shape == (3, 12)
+
+
+def test_the_bar_counts_training_points(capsys):
+    model, data, tests = small_case()
+    InfluenceFunction(model, data, batch_size=5).influence(tests, show_progress=True)
+    assert "influence: 100%" in (shown := capsys.readouterr().err) and "12/12" in shown
+    InfluenceFunction(model, data, batch_size=5).influence(tests)
+    assert capsys.readouterr().err == ""
 
 
 def test_weights_that_two_layers_share_count_once():

@@ -28,16 +28,28 @@ def relative_error(found, expected):
 
 
 @pytest.mark.parametrize("layers", [["linear"], None])
-@pytest.mark.parametrize("solver", [ExactSolver(), ConjugateGradient(), LiSSA()])
-def test_each_solves_the_damped_system(solver, layers):
+@pytest.mark.parametrize(
+    ("solver", "most"), [(ExactSolver(), 1e-12), (ConjugateGradient(), 1e-7), (LiSSA(), 1e-6)]
+)
+def test_each_solves_the_damped_system(solver, most, layers):
     model, data, _ = small_case()
     curvature = curvature_of(model, data, layers=layers)
     hessian = naive_gauss_newton(model, data, curvature.function.names)
     vectors = torch.randn(3, len(hessian), dtype=torch.float64)
     vectors[1] *= 1e3
-    expected = torch.linalg.solve(hessian + 0.05 * torch.eye(len(hessian)), vectors.T).T
+    expected = torch.linalg.solve(hessian + 0.05 * torch.eye(len(hessian)).double(), vectors.T).T
     found = solver.prepare(curvature, 0.05)(vectors)
-    assert relative_error(found, expected) < 1e-4
+    assert relative_error(found, expected) < most
+
+
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-3, 1e-6])
+def test_conjugate_gradients_stop_when_the_residual_is_small_enough(tolerance):
+    model, data, _ = small_case()
+    curvature = curvature_of(model, data)
+    hessian = curvature.matrix() + 0.05 * torch.eye(51).double()
+    vectors = torch.randn(2, 51, dtype=torch.float64)
+    found = ConjugateGradient(tolerance).prepare(curvature, 0.05)(vectors)
+    assert tolerance / 1e3 < relative_error(found @ hessian, vectors) <= tolerance * 1.001
 
 
 @pytest.mark.parametrize("layers", [["linear"], None])
@@ -99,8 +111,25 @@ def test_random_points_give_a_noisy_answer_that_averages_out():
     found = solver.prepare(curvature, 0.1)(vectors)
     assert relative_error(found, expected) < 0.2
     assert torch.equal(found, solver.prepare(curvature, 0.1)(vectors))
-    other = LiSSA(sample_size=8, samples=4, depth=50, seed=4).prepare(curvature, 0.1)(vectors)
-    assert not torch.equal(found, other)
+    each = [
+        LiSSA(sample_size=8, depth=50, seed=seed).prepare(curvature, 0.1)(vectors)
+        for seed in (3, 4, 5, 6)
+    ]
+    assert not torch.equal(each[0], each[1])
+    torch.testing.assert_close(found, torch.stack(each).mean(0))
+    content = LiSSA(sample_size=8, depth=50, tolerance=1e9, seed=3)  # all steps are made
+    assert torch.equal(content.prepare(curvature, 0.1)(vectors), each[0])
+
+
+def test_the_scale_of_random_points_is_that_of_the_steepest_batch():
+    model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    data = [(torch.tensor([size]), torch.zeros(1)) for size in (0.1, 10.0, 0.1, 0.1)]
+    curvature = curvature_of(model, data, batch_size=1, loss_fn=half_square)
+    assert largest_eigenvalue(curvature) == pytest.approx(100.03 / 4)
+    assert largest_eigenvalue(curvature, each_batch=True) == pytest.approx(100)
+    LiSSA(scale=30.0).prepare(curvature, 0.1)
+    with pytest.raises(InputError, match="largest eigenvalue, 100.1 damped, got scale 30"):
+        LiSSA(scale=30.0, sample_size=1).prepare(curvature, 0.1)
 
 
 def saddle():
@@ -128,6 +157,7 @@ def test_a_matrix_that_is_too_large_is_refused():
     model, data, _ = small_case()
     with pytest.raises(InputError, match=r"a matrix of 27 × 27 numbers, more than 20 on a side"):
         ExactSolver(most_parameters=20).prepare(curvature_of(model, data, layers=["linear"]), 0.1)
+    ExactSolver(most_parameters=27).prepare(curvature_of(model, data, layers=["linear"]), 0.1)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +168,16 @@ def test_too_few_steps_are_said(solver, name):
     inverse = solver.prepare(curvature_of(model, data), 0.01)
     with pytest.warns(ExplanationWarning, match=f"solver '{name}' stopped with a relative error"):
         inverse(torch.randn(1, 51, dtype=torch.float64))
+
+
+def test_how_far_conjugate_gradients_came_is_said():
+    model, data, _ = small_case()
+    curvature = curvature_of(model, data)
+    vector = torch.randn(1, 51, dtype=torch.float64)
+    with pytest.warns(ExplanationWarning, match="a relative error of about") as said:
+        found = ConjugateGradient(max_iterations=3).prepare(curvature, 0.05)(vector)
+    residual = relative_error(found @ (curvature.matrix() + 0.05 * torch.eye(51).double()), vector)
+    assert f"a relative error of about {residual:.2g}," in str(said[0].message)
 
 
 def test_a_vector_of_zeros_gives_zeros():
