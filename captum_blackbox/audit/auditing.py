@@ -113,7 +113,7 @@ def run_audit(
     dissection: NetworkDissection | None = None,
     concepts: Concepts | None = None,
     student: str | nn.Module | None = None,
-    regime_centering: bool = False,
+    regime_centering: bool = True,
     output: OutputKind = "logits",
     identity: str = "",
     batch_size: int = 8,
@@ -156,7 +156,9 @@ def run_audit(
         concepts: What the units of that layer are matched with.
         student: For a black box: a network, or a name of
             :func:`~captum_blackbox.student.student_network`.
-        regime_centering: For the patterns, see :func:`~captum_blackbox.patterns.fit_patterns`.
+        regime_centering: Whether patterns are centred in their regime, which networks with
+            BatchNorm need, see :func:`~captum_blackbox.patterns.fit_patterns`; without, they are
+            the published ones.
         output: What ``model_or_box`` returns if it is no black box.
         identity: What else tells this model from another one, such as a hash of its file; weights
             of a module and answers on these images are known without it.

@@ -62,7 +62,6 @@ def run_audit_command(
         dissection=dissection,
         concepts=concepts,
         student=audit.student,
-        regime_centering=opened.spec == DEMO,
         output=options.output_kind.value,
         identity=identity_of(options),
         batch_size=8 if opened.preparation.size <= _SMALL else 4,

@@ -303,15 +303,12 @@ def test_axioms_are_those_of_the_document():
         assert "".join(cells.strip("| ").split(" | ")[1:]) == marks, name
 
 
-def test_centred_patterns_have_axioms_of_their_own(tmp_path):
+def test_patterns_are_centred_unless_asked_otherwise_and_have_axioms_of_their_own(tmp_path):
     methods = ["pattern-attribution", {"mine": "pattern-attribution"}, "gradient"]
     plain, centred = (
-        quietly(
-            network(), images(2), tmp_path / str(is_centred), methods=methods,
-            regime_centering=is_centred,
-        )
-        for is_centred in (False, True)
-    )  # fmt: skip
+        quietly(network(), images(2), tmp_path / str(len(asked)), methods=methods, **asked)
+        for asked in ({"regime_centering": False}, {})
+    )
     assert plain.methods["pattern-attribution"].name == "PatternAttribution"
     assert centred.methods["pattern-attribution"].name == "PatternAttribution, centred"
     assert centred.methods["mine"].name == "mine"
