@@ -100,6 +100,11 @@ def test_nothing_is_fetched_when_a_page_is_read():
     assert "http:" not in settings
 
 
+def test_formulas_of_the_tutorials_are_understood():
+    written = [path.name for path in (ROOT / "tutorials").glob("*.py") if "$" in path.read_text()]
+    assert not written or "dollarmath" in (DOCS / "conf.py").read_text(), written
+
+
 @pytest.fixture
 def tutorial_pages(monkeypatch, tmp_path):
     """The module that writes the pages of tutorials, and a tutorial of three cells."""
