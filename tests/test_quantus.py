@@ -100,6 +100,31 @@ def test_inputs_take_the_type_of_the_model():
     assert found.dtype == np.float32
     one = explain_func(Saliency)(network(), IMAGES, np.array([1]))
     assert one.shape == (2, 1, 12, 10)
+    for dtype in (np.int32, np.uint8, np.float64):
+        again = explain_func(Saliency)(network(), IMAGES, CLASSES.astype(dtype))
+        np.testing.assert_array_equal(again, found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_maps_of_half_precision_are_in_float32(dtype):
+    found = explain_func(Saliency)(network().to(dtype), IMAGES, CLASSES)
+    assert found.dtype == np.float32 and np.abs(found).max() > 0
+
+
+def test_it_explains_where_gradients_are_switched_off():
+    class Gradient:
+        def __init__(self, model):
+            self.model = model
+
+        def attribute(self, x, target):
+            leaf = x.clone().requires_grad_()
+            score = self.model(leaf).gather(1, target[:, None]).sum()
+            return torch.autograd.grad(score, leaf)[0].abs()
+
+    expected = explain_func(Saliency)(network(), IMAGES, CLASSES)
+    with torch.no_grad():
+        found = explain_func(Gradient)(network(), IMAGES, CLASSES)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def fitted(model):
@@ -133,6 +158,8 @@ def test_patterns_of_another_model_are_refused_or_fitted_again():
         found = again(other, IMAGES, CLASSES)
         np.testing.assert_allclose(found, own.mean(1, keepdim=True).numpy(), rtol=1e-5)
     assert calls == [model, other]
+    both = explain_func(PatternAttribution, refit=refit, patterns=patterns)  # the fresh ones count
+    np.testing.assert_array_equal(both(other, IMAGES, CLASSES), found)
 
 
 def test_a_student_belongs_to_one_model():
@@ -159,7 +186,10 @@ def test_an_explainer_that_ignores_the_model_is_refused():
     with pytest.raises(InputError, match="the Saliency explains another model than the one that Q"):
         explain(other, IMAGES, CLASSES)
     explain_func(lambda m: Saliency(nn.Sequential(m, nn.Softmax(1))))(model, IMAGES, CLASSES)
-    explain_func(lambda m: Saliency(m[:]))  # made when it is called
+    part = explain_func(lambda m: Saliency(m[0]))  # of what Quantus has a layer around
+    assert part(nn.Sequential(model, nn.Softmax(1)), IMAGES, CLASSES).shape == (2, 1, 12, 10)
+    with pytest.raises(InputError, match="another model"):
+        explain_func(lambda m: Saliency(m[:]))(model, IMAGES, CLASSES)  # another module
 
 
 @pytest.mark.usefixtures("as_users_call")

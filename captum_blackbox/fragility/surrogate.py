@@ -282,8 +282,6 @@ def _may_write(smooth: Smooth) -> Smooth:
         inplace: bool = False,
         **kwargs: Any,
     ) -> Tensor:
-        if args and isinstance(args[-1], bool):
-            inplace, args = args[-1], args[:-1]
         return (_in_place(smooth) if inplace else smooth)(beta, input, *args, **kwargs)
 
     return smoothed

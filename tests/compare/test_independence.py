@@ -1,5 +1,7 @@
 """An image's numbers do not depend on its batch, nor a user's random numbers on a comparison."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from compared import images, maps_of, network, quietly
 from captum_blackbox import BlackBox
 from captum_blackbox.compare import FunctionMetric, Infidelity, SensitivityMax
 from captum_blackbox.compare.chance import independently
-from captum_blackbox.compare.context import content_seeds
+from captum_blackbox.compare.context import NotApplicableError, content_seeds
+from captum_blackbox.errors import QueryBudgetError
 
 STOCHASTIC = {
     "smoothgrad": "smoothgrad",
@@ -117,6 +120,50 @@ def test_what_draws_is_called_again_and_only_that_is_kept():
     calls.clear()
     independently(noise, [0, 1], seeds, torch.device("cpu"), one_by_one=True)
     assert calls == [[0], [1]]
+
+
+def test_one_image_is_asked_once():
+    calls = []
+
+    def noise(rows):
+        calls.append(list(rows))
+        return torch.rand(len(rows))
+
+    independently(noise, [2], content_seeds(images(), 0), torch.device("cpu"))
+    assert calls == [[2]]
+
+
+def test_draws_from_random_are_seeded_though_nobody_notices():
+    def call(rows):
+        return [random.random() for _ in rows]
+
+    found = [independently(call, [0, 1], [3, 4], torch.device("cpu")) for _ in range(2)]
+    assert found[0].kept == found[1].kept and not found[0].one_by_one
+
+
+def test_an_error_is_an_images_and_no_draw():
+    def call(rows):
+        if 1 in rows:
+            raise KeyError(rows[0])
+        return rows
+
+    outcome = independently(call, [0, 1, 2], [3, 4, 5], torch.device("cpu"))
+    assert [rows for rows, _ in outcome.kept] == [[0], [2]]
+    assert list(outcome.errors) == [1] and not outcome.one_by_one
+
+
+@pytest.mark.parametrize("error", [NotApplicableError("not for this"), QueryBudgetError("spent")])
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_what_ends_a_comparison_is_passed_on_at_once(error, one_by_one):
+    calls = []
+
+    def call(rows):
+        calls.append(rows)
+        raise error
+
+    with pytest.raises(type(error)):
+        independently(call, [0, 1], [3, 4], torch.device("cpu"), one_by_one=one_by_one)
+    assert calls == ([[0]] if one_by_one else [[0, 1]])
 
 
 def test_a_drawing_call_that_is_thrown_away_costs_nothing():

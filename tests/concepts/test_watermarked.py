@@ -93,6 +93,7 @@ def test_a_moved_watermark_is_elsewhere_and_nothing_else_moves(scenes):
     assert torch.equal(there.moved().images, here.images)
     assert torch.equal(scenes.unmarked().moved().images, scenes.unmarked().images)
     assert torch.equal(scenes.moved().watermarked, scenes.watermarked)
+    assert torch.equal(scenes.moved().marked().images, there.images)
 
 
 def test_regions_share_no_pixel_and_marks_keep_clear_of_the_object(scenes):
@@ -131,6 +132,37 @@ def test_places_and_decoys_do_not_tell_the_watermark(scenes):
         gap = quantity[shown].mean() - quantity[~shown].mean()
         error = (quantity.var() * (1 / shown.sum() + 1 / (~shown).sum())).sqrt()
         assert gap.abs() < 3.3 * error
+
+
+def strength_of(mark, region, before, after):
+    """By how much the letters of a mark cover what is below them."""
+    row, column = divmod(int(region.flatten().int().argmax()), 64)
+    letters = torch.zeros(64, 64, dtype=torch.bool)
+    letters[row : row + 7, column : column + 13] = torch.from_numpy(mark.letters)
+    shares = ((after - before) / (mark.ink - before))[:, letters]
+    torch.testing.assert_close(shares, shares.mean().expand_as(shares), atol=1e-3, rtol=0)
+    return float(shares.mean())
+
+
+def test_both_marks_have_strengths_of_their_own_from_three_quarters_on(scenes):
+    plain = Scenes(COUNT, seed=5).images
+    bare, marked = scenes.unmarked(), scenes.marked()
+    strengths = []
+    for index in range(COUNT):
+        before, after = bare[index][0], marked[index][0]
+        decoy = (before != plain[index]).any(0)
+        region = marked.scene(index).masks["watermark"]
+        if decoy.any():
+            strengths.append(
+                (
+                    strength_of(WATERMARK, region, before, after),
+                    strength_of(DECOY, decoy, plain[index], before),
+                )
+            )
+    found = torch.tensor(strengths)
+    assert bool((found >= 0.749).all()) and bool((found <= 1.001).all())
+    assert bool((found.amin(0) < 0.77).all()) and bool((found.amax(0) > 0.98).all())
+    assert abs(float(torch.corrcoef(found.mT)[0, 1])) < 0.3
 
 
 def test_a_mark_is_mixed_with_what_is_below():
@@ -197,6 +229,7 @@ def test_a_collection_is_a_sequence_and_feeds_a_loader():
         (lambda: WatermarkedScenes(0), "count must be at least 1, got 0"),
         (lambda: WatermarkedScenes(1, seed=-1), "seed must be at least 0, got -1"),
         (lambda: WatermarkedScenes(1, rate=1.5), "rate must be from 0 to 1, got 1.5"),
+        (lambda: WatermarkedScenes(1, rate=float("nan")), "rate must be from 0 to 1, got nan"),
         (lambda: WatermarkedScenes(1, others=-0.1), "others must be from 0 to 1, got -0.1"),
         (
             lambda: WatermarkedScenes(1).masks("mark"),

@@ -54,17 +54,33 @@ def criterion(mode, saliency, clean, k, region):
 
 
 def attack(
-    network, surrogate, image, *, mode, radius, step, steps, k, region=None, away=None, revert=False
+    network,
+    surrogate,
+    image,
+    *,
+    mode,
+    radius,
+    step,
+    steps,
+    k,
+    region=None,
+    away=None,
+    revert=False,
+    growing=False,
 ):
-    """Return the best iterate and the criterion of every iterate."""
+    """Return the best iterate and the criterion of every iterate.
+
+    With ``growing`` the surrogate is a function of the number of the step, from 0.
+    """
     label = int(network(image[None]).argmax())
     clean = gradient_map(network, image, label)
-    soft_center = center(gradient_map(surrogate, image, label))
     best, best_value = image, criterion(mode, clean, clean, k, region)
     values, current, last = [best_value], image, image
     for number in range(1, steps + 1):
+        smooth = surrogate(number - 1) if growing else surrogate
+        soft_center = center(gradient_map(smooth, image, label))
         leaf = current.clone().requires_grad_()
-        saliency = gradient_map(surrogate, leaf, label, graph=True)
+        saliency = gradient_map(smooth, leaf, label, graph=True)
         if mode == "mass_center" and number == 1:
             row, column = center(saliency)
             value = away[0] * row + away[1] * column  # the distance has no gradient at 0

@@ -85,6 +85,15 @@ def test_a_step_of_length_in_l2_follows_the_gradient_in_pixels():
     torch.testing.assert_close(moved.flatten(), by_pixel / torch.tensor([1.0, 2.0]))
 
 
+def test_a_step_in_l2_is_as_long_where_only_some_pixels_may_change():
+    images = torch.zeros(1, 1, 1, 3, dtype=torch.float64)
+    mask = torch.tensor([0, 1, 1])
+    ball = Ball(images, 9.0, "L2", lower=-9.0, upper=9.0, mask=mask.view(1, 1, 1, 3))
+    direction = torch.tensor([100.0, 3.0, 4.0]).double().view(1, 1, 1, 3)
+    moved = ball.stepped(images, direction, ball.step_size(0.5))
+    torch.testing.assert_close(moved.flatten(), torch.tensor([0.0, 0.3, 0.4]).double())
+
+
 def test_a_direction_of_zero_does_not_move():
     images = torch.rand(2, 1, 3, 3)
     for norm in ("Linf", "L2"):
@@ -111,6 +120,10 @@ def test_rounding_may_put_a_pixel_just_outside_the_bounds_and_it_stays_there():
     images = torch.tensor([[[[1.0 + 1e-6, 0.5]]]])
     ball = Ball(images, 0.0)
     assert torch.equal(ball.project(images + 0.3), images)
+    Ball(torch.tensor([[[[1.0 + 5e-5, -5e-5]]]]), 0.1)
+    for outside in (1.0 + 3e-4, -3e-4):
+        with pytest.raises(InputError, match="outside the bounds"):
+            Ball(torch.full((1, 1, 1, 1), outside), 0.1)
 
 
 @pytest.mark.parametrize(
@@ -136,9 +149,17 @@ def test_what_cannot_be_a_ball_is_refused(settings, error, message, as_users_cal
         Ball(torch.linspace(0, 1, 24).view(1, 3, 2, 4), **settings)
 
 
-def test_a_step_of_zero_is_refused():
-    with pytest.raises(InputError, match="step_size is a positive number, got 0"):
-        Ball(torch.zeros(1, 1, 2, 2), 0.1).step_size(0.0)
+@pytest.mark.parametrize("size", [0.0, -0.1, torch.inf, torch.nan])
+def test_a_step_is_positive_and_finite(size):
+    with pytest.raises(InputError, match=f"step_size is a positive number, got {size:g}"):
+        Ball(torch.zeros(1, 1, 2, 2), 0.1).step_size(size)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_what_is_projected_gets_the_precision_of_the_images(norm):
+    images = torch.full((1, 1, 2, 2), 0.3)
+    moved = Ball(images, 0.1, norm).project(images.double() + 0.3)
+    assert moved.dtype == torch.float32 and is_inside(Ball(images, 0.1, norm), moved, 0, 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

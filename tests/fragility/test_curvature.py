@@ -317,6 +317,18 @@ def test_additional_arguments_reach_the_model():
     assert found.target.tolist() == [0, 0, 0]
 
 
+def test_additional_arguments_of_a_half_precision_model_are_widened_if_they_are_half():
+    class Scaled(nn.Module):
+        def forward(self, x, scale, number):
+            assert number.dtype == torch.int64
+            size = scale * scale  # beyond half precision
+            return (size[:, None] * x.flatten(1) ** 2).sum(1, keepdim=True) * number
+
+    scale, x = torch.tensor([1.0, 3.0, 500.0]).half(), images().half()
+    found = explanation_curvature(Scaled(), x, None, (scale, torch.tensor(3)))
+    torch.testing.assert_close(found.eigenvalues[:, 0], 6 * scale.double() ** 2)
+
+
 def test_the_model_is_untouched_after_an_error():
     class Breaks(TwoConvs):
         calls = 0

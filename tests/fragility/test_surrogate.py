@@ -15,7 +15,13 @@ from torch.testing import assert_close
 from victim_networks import images, residual
 
 from captum_blackbox.errors import InputError
-from captum_blackbox.fragility.surrogate import GrowingBeta, RelativeBeta, beta_at, softened
+from captum_blackbox.fragility.surrogate import (
+    GrowingBeta,
+    RelativeBeta,
+    beta_at,
+    paired_sharpness,
+    softened,
+)
 
 LINE = torch.linspace(-9, 9, 181, dtype=torch.float64).repeat(3).reshape(1, 3, 181)
 
@@ -219,10 +225,11 @@ def test_without_beta_nothing_happens():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_it_works_in_every_precision(dtype, device):
+@pytest.mark.parametrize("beta", [10.0, RelativeBeta(10.0)], ids=str)
+def test_it_works_in_every_precision(dtype, beta, device):
     network = nn.Sequential(nn.ReLU(), nn.ReLU6(), nn.LeakyReLU()).to(device)
     x = torch.linspace(-2, 2, 9, device=device).to(dtype)
-    with softened(network, 10.0):
+    with softened(network, beta):
         soft = network(x)
     assert soft.dtype == dtype
     assert soft.device.type == device
@@ -283,6 +290,53 @@ def test_a_relative_beta_is_that_of_each_image_by_the_definition():
     assert found[2].tolist() == pytest.approx([math.log(2) / 5] * 2)  # β is 5 where all is 0
     alone = torch.cat([_softened_alone(network, row) for row in z])
     torch.testing.assert_close(found, alone)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((3, 4), (1,)), ((3, 4, 5), (2,)), ((3, 4, 5, 6), (1, 2, 3))]
+)
+def test_a_relative_beta_is_of_a_map_or_of_a_token(shape, axes):
+    z = torch.rand(shape, dtype=torch.float64) - 0.5
+    assert_close(RelativeBeta(2.0).of(z), 2 / z.square().mean(axes, keepdim=True).sqrt())
+
+
+def test_a_relative_beta_is_that_of_what_is_clipped():
+    z = LINE[0, 0] + 3
+    with softened(network := nn.Sequential(nn.Hardtanh(-2, 0.5)), RelativeBeta(5.0)):
+        found = network(z)
+    assert_close(found, clipped(z, 5 / float(z.square().mean().sqrt()), -2, 0.5))
+
+
+def test_a_relative_beta_is_held_fixed_in_a_derivative():
+    z = torch.linspace(-1, 2, 9, dtype=torch.float64, requires_grad=True)
+    beta = 5 / float(z.detach().square().mean().sqrt())
+    with softened(network := nn.Sequential(nn.ReLU()), RelativeBeta(5.0)):
+        (slope,) = torch.autograd.grad(network(z).sum(), z)
+    assert_close(slope, torch.sigmoid(beta * z.detach()))
+
+
+def test_a_relative_beta_of_large_numbers_in_half_precision_is_finite():
+    beta = RelativeBeta(5.0).of(torch.full((1, 4), 6e4, dtype=torch.float16))
+    assert beta.dtype == torch.float32 and beta.item() == pytest.approx(5 / 6e4, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "first"),
+    [
+        ((4, 3), [0, 1, 0, 1]),
+        ((8, 3), [0, 1, 2, 3, 0, 1, 2, 3]),  # pieces of images in the batch
+        ((3, 4, 5), None),  # tokens before the batch
+    ],
+)
+def test_the_second_half_of_a_pair_is_as_smooth_as_the_first(shape, first):
+    z = torch.rand(shape, dtype=torch.float64) + 0.1
+    own = RelativeBeta(5.0).of(z)
+    with paired_sharpness(4):
+        paired = RelativeBeta(5.0).of(z)
+    assert_close(paired, own[:, [0, 1, 0, 1]] if first is None else own[first])
+    assert_close(RelativeBeta(5.0).of(z), own)
+    with paired_sharpness(7):
+        assert_close(RelativeBeta(5.0).of(z), own)
 
 
 def _softened_alone(network, row):

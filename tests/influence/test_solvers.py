@@ -150,6 +150,8 @@ def test_an_indefinite_hessian_is_refused_by_name():
         ConjugateGradient().prepare(saddle(), 0.01)(torch.ones(1, 1))
     with pytest.raises(InputError, match="grows without end"):
         LiSSA().prepare(saddle(), 0.01)(torch.ones(1, 1))
+    with pytest.raises(InputError, match="not positive definite"):
+        ConjugateGradient().prepare(saddle(), 1.0)(torch.ones(1, 1))  # flat
     assert ExactSolver().prepare(saddle(), 1.5)(torch.ones(1, 1)).item() == pytest.approx(2)
 
 

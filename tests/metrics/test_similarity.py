@@ -36,6 +36,14 @@ def naive_intersection(a, b, k):
     return [len(first(x) & first(y)) / k for x, y in zip(a, b, strict=True)]
 
 
+@pytest.mark.parametrize(("pixels", "k"), [(1, 1), (10, 1), (74, 1), (76, 2), (124, 2), (126, 3)])
+def test_the_50th_is_the_nearest_whole_number_and_one_at_least(pixels, k):
+    a = torch.arange(pixels, 0, -1.0).view(1, 1, pixels)
+    b = a.clone()
+    b[..., 0] = 0.5 if pixels > 1 else 1.0  # all but the first keep their order
+    assert topk_intersection(a, b).item() == pytest.approx(1.0 if pixels == 1 else (k - 1) / k)
+
+
 @given(seed=seeds, k=st.integers(1, 35), ties=st.booleans())
 def test_the_intersection_is_that_of_two_sorted_lists(seed, k, ties):
     a, b = some_maps(seed, ties)
@@ -134,3 +142,23 @@ def test_maps_that_do_not_fit_are_refused():
         topk_intersection(a, a, 17)
     with pytest.raises(InputError, match="1 of 32 map values are NaN or infinite"):
         center_shift(a, torch.where(torch.arange(32).view(2, 4, 4) == 3, torch.nan, a))
+
+
+def test_importance_is_absolute_also_where_channels_are_added_with_their_signs():
+    maps = torch.tensor([[[[1.0, -2.0, 0.5]], [[1.0, -4.0, -0.5]]]])  # sums 2, -6 and 0
+    assert region_mass(maps, torch.tensor([[0, 1, 1]]), channels="sum").tolist() == [0.75]
+    assert center_of_mass(maps, channels="sum").tolist() == [[0, 0.75]]
+    other = torch.tensor([[[1.0, 0.0, 0.0]]])
+    assert center_shift(maps, other, channels="sum").tolist() == [0.75]
+    assert center_shift(maps, other).tolist() == pytest.approx([8 / 9])
+
+
+def test_a_region_is_wherever_a_mask_is_not_0():
+    maps = torch.tensor([[[1.0, 3.0, 4.0]]])
+    assert region_mass(maps, torch.tensor([[-1.0, 0.0, 0.5]])).tolist() == [0.625]
+
+
+def test_a_cosine_is_of_maps_with_the_same_channels():
+    maps = torch.rand(2, 3, 4, 5)
+    with pytest.raises(ShapeError, match="expected maps of one shape"):
+        cosine_similarity(maps, maps[:, :1])

@@ -95,6 +95,27 @@ def test_sensitivity_by_hand():
     assert same.holds is None
 
 
+def test_sensitivity_is_of_single_channels_whatever_the_scale_of_the_map():
+    # Channel 1 is worth 1 of 4 and ignored by the explainer, which sees channel 0 of that pixel.
+    model, x = linear_model([[4.0, 1.0]]), torch.ones(1, 2, 1, 1)
+    first = says(lambda inputs, target: torch.tensor([1.0, 0.0]).view(2, 1, 1).expand(inputs.shape))
+    assert sensitivity(first, model=model, inputs=x, target=0).error == pytest.approx(1 / 4)
+    faint = says(lambda inputs, target: torch.full_like(inputs, 1e-12))
+    assert sensitivity(faint, model=model, inputs=x, target=0).holds
+
+
+def test_every_probe_is_explained_for_the_class_of_its_image():
+    asked = []
+
+    def recorder(inputs, target):
+        asked.append(target.tolist())
+        return inputs
+
+    model, x = linear_model([[4.0, 1.0], [1.0, 4.0]]), image(1.0, 1.0).expand(2, -1, -1, -1)
+    sensitivity(says(recorder), model=model, inputs=x, target=[1, 0])
+    assert asked == [[1, 1, 0, 0]]
+
+
 def test_a_map_without_channels_is_looked_at_by_pixel():
     def one_channel(model):
         return lambda inputs, target: gradient(model)(inputs, target).abs().sum(1, keepdim=True)
@@ -113,6 +134,11 @@ def test_dummy_by_hand():
     result = dummy(wrong, **told)
     assert result.error == pytest.approx(1 / 4) and result.counter_example["pixel"] == [0, 1]
     assert dummy(gradient, **told).error == 0
+    assert dummy(gradient, **told, tolerance=0.0).holds
+    assert dummy(wrong, **{**told, "ignored": -ignored}).error == pytest.approx(1 / 4)
+    maps = torch.tensor([[4.0, -1.0], [400.0, -40.0]]).view(2, 1, 1, 2)  # each by its own largest
+    twice = {**told, "inputs": x.expand(2, -1, -1, -1)}
+    assert dummy(says(lambda inputs, target: maps), **twice).error == pytest.approx(1 / 4)
     assert dummy(says(lambda inputs, target: 0 * inputs), **told).holds
 
 
@@ -158,7 +184,8 @@ def test_linearity_by_hand():
     assert linearity(Saliency, **told).error == pytest.approx(2 / 8)
     # |f + g| = (4, 1) is linear after all.
     assert linearity(Saliency, **told, factors=(1.0, 1.0)).error == 0
-    assert linearity(Saliency, **told, classes=(1, 1)).error == 0  # 2g - g
+    for factory in (Saliency, gradient):
+        assert linearity(factory, **told, classes=(1, 1)).error == 0  # 2g - g
 
 
 def test_symmetry_by_hand():
@@ -171,10 +198,22 @@ def test_symmetry_by_hand():
     assert result.counter_example["image"].flatten().tolist() == [1, 1]
     with pytest.raises(InputError, match=r"pixels \(0, 0\) and \(0, 1\) are exchanged"):
         symmetry(gradient, **{**told, "model": linear_model([[3.0, 2.0]])})
+    with pytest.raises(InputError, match="a score changes by 4 when"):  # it falls from 17 to 13
+        unequal = {"model": linear_model([[3.0, 2.0]]), "inputs": image(5.0, 1.0)}
+        symmetry(gradient, **{**told, **unequal})
+    assert symmetry(says(lambda inputs, target: 0 * inputs), **told).error == 0
     with pytest.raises(InputError, match="come together"):
         symmetry(gradient, model=model, inputs=x)
     with pytest.raises(ShapeError, match=r"expected pairs of pixels \(pairs, 2, 2\)"):
         symmetry(gradient, **{**told, "pairs": torch.zeros(2, 2, dtype=torch.long)})
+
+
+def test_symmetry_is_of_single_channels():
+    model, x = linear_model([[3.0, 3.0, 1.0, 1.0]]), torch.ones(1, 2, 1, 2)
+    maps = torch.tensor([4.0, 4.0, 2.0, 1.0]).view(1, 2, 1, 2)  # the second channel differs by 1
+    pairs = torch.tensor([[[0, 0], [0, 1]]])
+    result = symmetry(says(lambda inputs, target: maps), model=model, inputs=x, pairs=pairs)
+    assert result.error == pytest.approx(1 / 4)
 
 
 def test_input_shift_by_hand():
@@ -186,6 +225,9 @@ def test_input_shift_by_hand():
     assert input_shift(InputXGradient, **told, shift=-1.0).error == pytest.approx(2 / 6)
     moved = input_shift(InputXGradient, **told).counter_example["shifted_model"]
     assert float(moved(x + 1).detach()) == pytest.approx(7)
+    model[1].bias = None  # then it gets one
+    assert input_shift(gradient, **told).error == 0
+    assert input_shift(InputXGradient, **told).error == pytest.approx(2 / 8)
 
 
 def test_a_shift_that_padding_sees_cannot_be_undone():
@@ -212,6 +254,22 @@ def test_class_sensitivity_by_hand():
 
     result = class_sensitivity(says(flat_for_the_second), model=model, inputs=x)
     assert result.holds and result.error == 0
+
+
+def test_class_sensitivity_is_the_mean_over_images_of_the_most_and_the_least_likely_class():
+    x = torch.stack([torch.tensor([1.0, 2.0]), torch.tensor([-1.0, -2.0])]).view(2, 1, 1, 2)
+    model = linear_model([[1.0, 1.0], [-1.0, -1.0], [0.0, 0.0]])
+    asked = []
+
+    def alike_for_the_first_image(inputs, target):
+        asked.append(target.tolist())
+        maps = inputs.clone()
+        maps[1] = maps[1] if len(asked) == 1 else 1.0
+        return maps
+
+    result = class_sensitivity(says(alike_for_the_first_image), model=model, inputs=x)
+    assert asked == [[0, 1], [1, 0]]
+    assert result.error == pytest.approx(0.5)
 
 
 def test_a_layer_is_found_by_its_name_in_the_weighted_sum():
@@ -285,6 +343,24 @@ def test_parameter_randomisation_goes_down_and_stays_random():
     assert list(only.details) == ["1"]
 
 
+def test_weights_are_drawn_by_the_seed_and_survive_an_explainer_that_writes_to_its_model():
+    seen = []
+
+    def destroyer(model):
+        seen.append(model[3].weight.detach().clone())
+        model[3].weight.data.zero_()
+        return lambda inputs, target: inputs
+
+    x = torch.rand(2, 1, 2, 2)
+    for seed in (0, 0, 1):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        model[3].weight.data = torch.arange(6.0).view(2, 3)
+        parameter_randomisation(destroyer, model=model, inputs=x, target=0, seed=seed)
+    drawn = seen[1::3]
+    assert torch.equal(seen[2], drawn[0]) and bool((drawn[0] != 0).all())
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
 def test_weights_are_drawn_with_their_mean_and_spread():
     drawn = []
 
@@ -341,6 +417,33 @@ def test_random_numbers_of_the_user_are_left_alone(check):
     check(drawing)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("draw", [torch.rand, np.random.rand], ids=["torch", "numpy"])
+def test_an_explainer_that_draws_is_seeded(draw):
+    def drawing(inputs, target):
+        return torch.as_tensor(draw(*inputs.shape))
+
+    errors = []
+    for seed in (0, 0, 1):
+        model, x = linear_model([[1.0, 2.0]]), image(1.0, 3.0)
+        told = {"model": model, "inputs": x, "target": 0, "seed": seed}
+        errors.append(completeness(says(drawing), **told).error)
+    assert errors[0] == errors[1] != errors[2]
+    assert input_shift(says(drawing)).error == 0  # the same numbers for both networks
+
+
+def test_an_explainer_may_write_to_its_images_and_is_fitted_to_those_given():
+    data_seen = []
+
+    def writer(model, data):
+        data_seen.append(data)
+        return lambda inputs, target: inputs.mul_(0)
+
+    model, x = linear_model([[2.0, 1.0]]), image(1.0, 3.0)
+    result = completeness(writer, model=model, inputs=x, target=0)
+    assert x.flatten().tolist() == [1, 3] and result.counter_example["expected"] == 5
+    assert torch.equal(data_seen[0], x)
 
 
 def test_maps_of_another_size_speak_of_no_pixel():

@@ -76,6 +76,11 @@ def test_equal_calls_give_equal_results_and_seeds_count():
     )
 
 
+def test_a_tolerance_of_0_is_met_by_an_error_of_0():
+    exact = {"dummy": {"tolerance": 0.0}}
+    assert check_axioms(gradient, axioms=["dummy"], options=exact)["dummy"].holds
+
+
 def gradient_shap(model, noise):
     def attribute(inputs, target):
         black = torch.zeros_like(inputs)
