@@ -207,10 +207,11 @@ def test_what_the_readme_says_in_words_is_in_the_results():
     assert f"the centre of mass moves by {shift:.0f} pixels" in said
     assert mean_left(attacked, "gradient", "topk", "intersection") < 0.001
     lines = [line.strip("| ").split(" | ") for line in tables.goals().splitlines()[2:]]
-    speed = {work: spread.replace("…", "to") for work, _, spread, _ in lines}
+    speed = {work: spread.replace("…", "to") for work, _, spread, _ in reversed(lines)}
     for words, work in (
         ("`LayerSumGradCAM`", "all-layer Grad-CAM"),
         ("of `PatternAttribution`", "PatternAttribution.attribute"),
+        ("a step of an attack", "attack step"),
         ("a whole dissection", "whole dissection"),
         ("fitting patterns", "fitting patterns"),
     ):

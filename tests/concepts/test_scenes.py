@@ -12,6 +12,7 @@ from captum_blackbox.concepts import (
     render_scene,
 )
 from captum_blackbox.concepts.scene_objects import OBJECT_NAMES, stencil
+from captum_blackbox.concepts.watermarked import WatermarkedScenes
 from captum_blackbox.errors import InputError
 
 COUNT = 400
@@ -182,8 +183,9 @@ def test_errors_say_what_is_allowed(call, message):
     assert str(caught.value) == message
 
 
-def test_what_is_handed_out_may_be_written_to():
-    scenes = Scenes(2)
+@pytest.mark.parametrize("make", [Scenes, lambda count: WatermarkedScenes(count).unmarked()])
+def test_what_is_handed_out_may_be_written_to(make):
+    scenes = make(2)
     before = scenes.scene(1)
     image, masks = before.image.clone(), {name: each.clone() for name, each in before.masks.items()}
     before.image.zero_()

@@ -89,19 +89,18 @@ def test_where_a_map_has_no_derivative_nothing_moves(norm):
     assert (result.inputs[0] == images[0]).nonzero().tolist() == [[1, 2, 2]]
 
 
+def walked_to_the_edge(images, **settings):
+    model = Edge(float(images.mean((1, 2, 3)).max()) + 0.002)
+    attack = InterpretationAttack(Saliency(model), beta=None)
+    return attack.run(images, 0.2, 0.02, 20, k=K, stop_on_success=True, **settings)
+
+
 @pytest.mark.parametrize("size", [0.0, 0.05])
 def test_what_stops_an_image_is_returned_whatever_its_criterion_but_with_its_label(size):
     images = some_images(2)
-    model = Edge(float(images.mean((1, 2, 3)).max()) + 0.002)
-    attack = InterpretationAttack(Saliency(model), beta=None)
-    result = attack.run(
+    result = walked_to_the_edge(
         images,
-        0.2,
-        0.02,
-        20,
-        k=K,
         success=lambda _, attacked: attacked.linf > size,
-        stop_on_success=True,
         criterion=lambda maps, task: metrics.rank_correlation(task.clean, maps) - 2,
     )
     assert result.label_kept.all()
@@ -116,17 +115,7 @@ def test_what_stops_an_image_is_returned_whatever_its_criterion_but_with_its_lab
 
 def test_an_image_does_not_stop_where_it_has_another_label():
     images = some_images(2)
-    model = Edge(float(images.mean((1, 2, 3)).max()) + 0.002)
-    attack = InterpretationAttack(Saliency(model), beta=None)
-    result = attack.run(
-        images,
-        0.2,
-        0.02,
-        20,
-        k=K,
-        success=lambda _, attacked: attacked.confidence < 0.5,
-        stop_on_success=True,
-    )
+    result = walked_to_the_edge(images, success=lambda _, attacked: attacked.confidence < 0.5)
     assert not result.eligible.all(), "no iterate crossed the border, the test shows nothing"
     assert result.label_kept.all() and result.trajectory.isfinite().all()
 
